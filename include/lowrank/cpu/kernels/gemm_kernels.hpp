@@ -1,0 +1,86 @@
+// lowrank - the register kernels of the general product on each level, and their table.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <lowrank/cpu/kernels/simd_avx2.hpp>
+#include <lowrank/cpu/kernels/simd_avx512.hpp>
+#include <lowrank/cpu/kernels/simd_portable.hpp>
+
+#include <cstdint>
+#include <type_traits>
+
+namespace lowrank::cpu::detail {
+
+/// Columns of a packed panel: one cache line of accumulators.
+template <class Element>
+inline constexpr int kPanelWidth = static_cast<int>(64 / sizeof(Element));
+
+namespace portable {
+#define LOWRANK_TARGET LOWRANK_TARGET_PORTABLE
+#include <lowrank/cpu/kernels/gemm_tile.inl>
+#undef LOWRANK_TARGET
+}  // namespace portable
+
+#if LOWRANK_X86_KERNELS
+namespace avx2 {
+#define LOWRANK_TARGET LOWRANK_TARGET_AVX2
+#include <lowrank/cpu/kernels/gemm_tile.inl>
+#undef LOWRANK_TARGET
+}  // namespace avx2
+namespace avx512 {
+#define LOWRANK_TARGET LOWRANK_TARGET_AVX512
+#include <lowrank/cpu/kernels/gemm_tile.inl>
+#undef LOWRANK_TARGET
+}  // namespace avx512
+namespace avx512_bf16 {
+#define LOWRANK_TARGET LOWRANK_TARGET_AVX512_BF16
+#include <lowrank/cpu/kernels/gemm_tile.inl>
+#undef LOWRANK_TARGET
+}  // namespace avx512_bf16
+#endif
+
+/// The largest tile of any level.
+inline constexpr int kMaxTileRows = 14;
+inline constexpr int kMaxTilePanels = 2;
+
+/// The tile of one level for operands of type Packed: `wide` computes rows x (panels * kPanelWidth), `narrow` one
+/// panel of the same rows.
+template <class Element, class Packed>
+struct GemmTile {
+    using Function = void (*)(std::int64_t, const Packed*, const Packed*, std::int64_t, Element, Element, Element*,
+                              std::int64_t);
+    int rows;
+    int panels;
+    Function wide;
+    Function narrow;
+};
+
+// The tiles fill the registers with accumulators, less those for one row of b and the broadcast of a: 12 + 2 + 1 of
+// AVX2's 16 registers, 28 + 2 + 1 of AVX-512's 32, 12 + ... of SSE2's 16 (b from memory).
+template <class Element>
+GemmTile<Element, Element> gemm_tile_for(Isa isa) {
+    constexpr bool kFloat = sizeof(Element) == sizeof(float);
+#if LOWRANK_X86_KERNELS
+    if (isa >= Isa::avx512) {
+        using V = std::conditional_t<kFloat, avx512::Float, avx512::Double>;
+        return {14, 2, avx512::gemm_tile<V, 14, 2>, avx512::gemm_tile<V, 14, 1>};
+    }
+    if (isa == Isa::avx2) {
+        using V = std::conditional_t<kFloat, avx2::Float, avx2::Double>;
+        return {6, 1, avx2::gemm_tile<V, 6, 1>, avx2::gemm_tile<V, 6, 1>};
+    }
+#endif
+    (void)isa;
+    using V = std::conditional_t<kFloat, portable::Float, portable::Double>;
+    return {3, 1, portable::gemm_tile<V, 3, 1>, portable::gemm_tile<V, 3, 1>};
+}
+
+#if LOWRANK_X86_KERNELS
+/// The same for bf16 operands in pairs, Isa::avx512_bf16 only.
+inline GemmTile<float, avx512_bf16::Bf16Pair> gemm_dot_tile() {
+    using V = avx512_bf16::Dot;
+    return {14, 2, avx512_bf16::gemm_tile<V, 14, 2>, avx512_bf16::gemm_tile<V, 14, 1>};
+}
+#endif
+
+}  // namespace lowrank::cpu::detail

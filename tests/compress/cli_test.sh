@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# What people and scripts see of compress: exit codes, one line for each mistake, nothing left behind.
+#     cli_test.sh COMPRESS FIXTURES
+set -uo pipefail
+
+compress=$(realpath -e "$1") || exit 1
+fixtures=$(realpath -e "$2") || exit 1
+work=$(mktemp -d)
+running=
+cleanup() {
+    [ -z "$running" ] || kill -KILL "$running" 2> /dev/null
+    rm -rf "$work"
+}
+trap cleanup EXIT
+cd "$work" || exit 1
+failures=0
+
+fail() {
+    printf 'FAILED: %s\n' "$*"
+    sed 's/^/  stderr: /' err
+    failures=$((failures + 1))
+}
+
+# run STATUS ARGUMENTS...: the program must end with that status.
+run() {
+    local wanted=$1 got=0
+    shift
+    "$compress" "$@" > out 2> err < /dev/null || got=$?
+    [ "$got" = "$wanted" ] || fail "compress $*: status $got instead of $wanted"
+}
+
+# refuse STATUS WORDS ARGUMENTS...: and say so in one line on stderr that contains the words; nothing on stdout.
+refuse() {
+    local status=$1 words=$2
+    shift 2
+    run "$status" "$@"
+    [ "$(wc -l < err)" = 1 ] && grep -q '^compress: ' err || fail "compress $*: not one line"
+    grep -qF -- "$words" err || fail "compress $*: does not mention \"$words\""
+    [ ! -s out ] || fail "compress $*: writes to stdout"
+}
+
+leaves() {
+    [ "$(ls -A models)" = "$1" ] || fail "left in the folder: $(ls -A models | tr '\n' ' '), not: $1"
+}
+
+# after KEY N M: report.json says that KEY goes from N to M.
+after() {
+    tr -d ' \n' < report.json | grep -qF "\"$1\":{\"before\":$2,\"after\":$3}" || fail "report: $1 not $2 -> $3"
+}
+
+mkdir models
+cp -r "$fixtures/tiny" models/in
+ranks=q_proj=6,o_proj=7,gate_proj=8,down_proj=5
+
+# Success.
+run 0 --help
+grep -q -- --ranks out || fail "no help"
+run 0 models/in --plan --ranks $ranks --json report.json
+grep -q '10,990' out && grep -q '6,638' out || fail "--plan: wrong counts"
+after parameters 10990 6638
+after bytes 29801 16425
+leaves in
+run 0 models/in --plan --quiet --ranks $ranks
+[ ! -s out ] && [ ! -s err ] || fail "--quiet is not"
+run 0 models/in models/out --ranks $ranks --threads 1 --json report.json
+grep -q '6,638' out || fail "no table"
+[ "$(wc -l < err)" = 8 ] || fail "not one line of progress for each layer"
+after parameters 10990 6638
+after bytes 29801 16425
+cmp -s models/in/1_Pooling/config.json models/out/1_Pooling/config.json || fail "a subfolder's file differs"
+leaves $'in\nout'
+echo '{"q_proj": {"share": 0.5}}' > ranks.json
+run 0 models/in models/out --config ranks.json --force --quiet
+[ ! -s out ] && [ ! -s err ] || fail "--quiet is not"
+run 0 models/in --plan --ranks k_proj=12
+grep -q '^warning: .*break-even' err || fail "no warning of a rank above break-even"
+
+# Wrong usage: 2.
+refuse 2 IN
+refuse 2 --ranks models/in models/new
+refuse 2 OUT models/in --ranks q_proj=6
+refuse 2 --bogus models/in models/new --ranks q_proj=6 --bogus
+refuse 2 --threads models/in models/new --ranks q_proj=6 --threads -1
+refuse 2 --threads models/in models/new --ranks q_proj=6 --threads many
+refuse 2 --method models/in models/new --ranks q_proj=6 --method magic
+refuse 2 --config models/in models/new --ranks q_proj=6 --config ranks.json
+leaves $'in\nout'
+
+# Wrong input: 1.
+refuse 1 "is not a whole number" models/in models/new --ranks q_proj=six
+refuse 1 "at least 1" models/in models/new --ranks q_proj=0
+refuse 1 "configured twice" models/in models/new --ranks q_proj=6,q_proj=7
+refuse 1 "nearest names are q_proj" models/in models/new --ranks q_prj=6
+refuse 1 "No such file" models/in models/new --config gone.json
+refuse 1 "No such file" models/gone models/new --ranks q_proj=6
+refuse 1 "not a folder" models/in/config.json models/new --ranks q_proj=6
+refuse 1 "holds neither" models/in/1_Pooling models/new --ranks q_proj=6
+refuse 1 "exists already" models/in models/out --ranks q_proj=6
+refuse 1 "both the source and the target" models/in models/in --ranks q_proj=6 --force
+refuse 1 "inside the source" models/in models/in/new --ranks q_proj=6
+refuse 1 "No such file" models/in models/none/new --ranks q_proj=6
+echo '{"q_proj": 6,}' > bad.json
+refuse 1 "bad.json': not valid JSON" models/in models/new --config bad.json
+cp -r models/in cut
+truncate -s -1 cut/model-00002-of-00002.safetensors
+refuse 1 "model-00002-of-00002.safetensors': " cut models/new --ranks q_proj=6
+refuse 1 "offsets" cut models/new --ranks q_proj=6 --plan
+leaves $'in\nout'
+
+# Interrupted: neither a target nor temporary files. Six random weights keep it busy for long enough.
+side=1200
+bytes=$((4 * side * side))
+mkdir models/big
+header='{'
+for i in 0 1 2 3 4 5; do
+    header+="\"layers.$i.p.weight\":{\"dtype\":\"F32\",\"shape\":[$side,$side],"
+    header+="\"data_offsets\":[$((i * bytes)),$(((i + 1) * bytes))]},"
+done
+header="${header%,}}"
+{
+    # The length, little-endian; it is below 65536.
+    printf "\\x$(printf %02x $((${#header} % 256)))\\x$(printf %02x $((${#header} / 256)))\\0\\0\\0\\0\\0\\0%s" "$header"
+    # Only the bytes '2' and '>': finite floats.
+    head -c $((6 * bytes)) /dev/urandom | LC_ALL=C tr '\000-\177\200-\377' '[2*128][>*128]'
+} > models/big/model.safetensors
+echo '{}' > models/big/config.json
+set -m  # or else the shell makes its background jobs ignore SIGINT
+for signal in INT TERM HUP; do
+    "$compress" models/big models/new --ranks p=100 --method exact --threads 1 > out 2> err < /dev/null &
+    running=$!
+    for _ in $(seq 600); do
+        compgen -G 'models/.lowrank-*/*' > /dev/null && break
+        sleep 0.05
+    done
+    kill -"$signal" "$running"
+    status=0
+    wait "$running" || status=$?
+    running=
+    [ "$status" = $((128 + $(kill -l "$signal"))) ] || fail "SIG$signal: status $status"
+    grep -q '^compress: interrupted$' err || fail "SIG$signal: says nothing"
+    leaves $'big\nin\nout'
+done
+
+[ "$failures" = 0 ] && echo "all well"
+exit $((failures > 0))

@@ -1,0 +1,231 @@
+#include <lowrank/low_rank_linear.hpp>
+
+#include "catch.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <random>
+#include <thread>
+#include <vector>
+
+using namespace lowrank;
+
+namespace {
+
+std::atomic<long> allocations = 0;
+
+void* counted(std::size_t size, std::size_t alignment) {
+    ++allocations;
+    void* memory = alignment == 0 ? std::malloc(size)
+                                  : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (memory == nullptr) throw std::bad_alloc();
+    return memory;
+}
+
+}  // namespace
+
+// Every allocation of this program is counted, so that a test can require none.
+void* operator new(std::size_t size) {
+    return counted(size, 0);
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    return counted(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
+
+namespace {
+
+template <class T>
+Matrix<T> gaussian(std::int64_t rows, std::int64_t cols, unsigned seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    Matrix<T> matrix(rows, cols);
+    for (T* x = matrix.data(); x != matrix.data() + matrix.size(); ++x) *x = static_cast<T>(normal(random));
+    return matrix;
+}
+
+/// Unit roundoff: half the distance from 1 to the next number.
+template <class T>
+double roundoff() {
+    if constexpr (std::is_same_v<T, bf16>) return 0x1p-8;
+    if constexpr (std::is_same_v<T, f16>) return 0x1p-11;
+    if constexpr (std::is_same_v<T, float>) return 0x1p-24;
+    return 0x1p-53;
+}
+
+/// Checks one forward against sums in long double. A product of two sums of K and r terms in a type of roundoff u errs
+/// by at most gamma_(K+r+2) times the same sums over absolute values (Higham 2002, section 3.5), then the result is
+/// rounded once to Out.
+template <class T, class Out>
+void check_forward(const Matrix<T>& x, const LowRankLinear<T>& layer, const MatrixView<Out>& y) {
+    const Matrix<T> w1 = layer.w1();
+    const Matrix<T> w2 = layer.w2();
+    const double terms = static_cast<double>(layer.d_in() + layer.rank() + 2);
+    const double u = roundoff<compute_t<T>>();
+    const double gamma = terms * u / (1 - terms * u);
+    for (std::int64_t i = 0; i < x.rows(); ++i) {
+        std::vector<long double> middle(static_cast<std::size_t>(layer.rank()));
+        std::vector<long double> middle_abs(middle.size());
+        for (std::int64_t k = 0; k < layer.d_in(); ++k) {
+            for (std::size_t r = 0; r < middle.size(); ++r) {
+                const long double term = static_cast<long double>(static_cast<double>(x(i, k))) *
+                                         static_cast<double>(w1(k, static_cast<std::int64_t>(r)));
+                middle[r] += term;
+                middle_abs[r] += std::abs(term);
+            }
+        }
+        for (std::int64_t j = 0; j < layer.d_out(); ++j) {
+            long double sum = layer.bias().empty() ? 0 : layer.bias()[static_cast<std::size_t>(j)];
+            long double sum_abs = std::abs(sum);
+            for (std::size_t r = 0; r < middle.size(); ++r) {
+                const auto w = static_cast<long double>(static_cast<double>(w2(static_cast<std::int64_t>(r), j)));
+                sum += middle[r] * w;
+                sum_abs += middle_abs[r] * std::abs(w);
+            }
+            const double bound = gamma * static_cast<double>(sum_abs) * (1 + roundoff<Out>()) +
+                                 roundoff<Out>() * std::abs(static_cast<double>(sum)) + 1e-300;
+            const double difference = std::abs(static_cast<double>(y(i, j)) - static_cast<double>(sum));
+            if (!(difference <= bound)) {
+                CAPTURE(i, j, difference, bound);
+                REQUIRE(difference <= bound);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("Forward is X W1 W2 + b for any sizes", "[low_rank_linear]", float, double, bf16, f16) {
+    using T = TestType;
+    for (const std::int64_t rows : {0, 1, 2, 5, 33}) {
+        for (const auto& [d_in, rank, d_out] :
+             {std::array<std::int64_t, 3>{1, 1, 1}, {7, 3, 5}, {64, 16, 48}, {113, 31, 97}}) {
+            CAPTURE(rows, d_in, rank, d_out);
+            const Matrix<T> w1 = gaussian<T>(d_in, rank, 1);
+            const Matrix<T> w2 = gaussian<T>(rank, d_out, 2);
+            const std::vector<float> bias(static_cast<std::size_t>(d_out), 0.25F);
+            const LowRankLinear<T> layer(w1, w2, WeightLayout::in_out, bias);
+            const LowRankLinear<T> plain(w1, w2, WeightLayout::in_out);
+            const Matrix<T> x = gaussian<T>(rows, d_in, 3);
+            const cpu::Context cpu;
+            Workspace workspace;
+            Matrix<T> y(rows, d_out);
+            layer.forward(cpu, x, y, workspace);
+            check_forward<T, T>(x, layer, y);
+            plain.forward(cpu, x, y, workspace);
+            check_forward<T, T>(x, plain, y);
+            Matrix<compute_t<T>> wide(rows, d_out);
+            layer.forward(cpu, x, wide, workspace);
+            check_forward<T, compute_t<T>>(x, layer, wide);
+        }
+    }
+}
+
+TEST_CASE("Layers are made from factors, and give the stored weights back", "[low_rank_linear]") {
+    Factors<float> factors;
+    factors.w1 = gaussian<float>(12, 3, 1);
+    factors.w2 = gaussian<float>(3, 20, 2);
+    const LowRankLinear<bf16> layer(factors);
+    CHECK(layer.parameters() == 3 * 32);
+    const Matrix<bf16> w1 = layer.w1();
+    for (std::int64_t i = 0; i < 12; ++i) {
+        for (std::int64_t k = 0; k < 3; ++k) CHECK(w1(i, k).bits == bf16(factors.w1(i, k)).bits);
+    }
+    Matrix<bf16> w1_transposed(3, 12);
+    Matrix<bf16> w2_transposed(20, 3);
+    for (std::int64_t k = 0; k < 3; ++k) {
+        for (std::int64_t i = 0; i < 12; ++i) w1_transposed(k, i) = bf16(factors.w1(i, k));
+        for (std::int64_t j = 0; j < 20; ++j) w2_transposed(j, k) = bf16(factors.w2(k, j));
+    }
+    const LowRankLinear<bf16> stored(w1_transposed, w2_transposed, WeightLayout::out_in);
+    CHECK(std::memcmp(stored.w1().data(), w1.data(), w1.size() * sizeof(bf16)) == 0);
+    CHECK(stored.d_out() == 20);
+}
+
+TEST_CASE("X and Y may be strided, and nothing outside Y is written", "[low_rank_linear]") {
+    const LowRankLinear<float> layer(gaussian<float>(9, 4, 1), gaussian<float>(4, 7, 2), WeightLayout::in_out);
+    const Matrix<float> x = gaussian<float>(5, 9, 3);
+    Matrix<float> x_padded(5, 13);
+    Matrix<float> y_padded(5, 11);
+    std::fill_n(x_padded.data(), x_padded.size(), std::numeric_limits<float>::quiet_NaN());
+    std::fill_n(y_padded.data(), y_padded.size(), 42.0F);
+    for (std::int64_t i = 0; i < 5; ++i) std::copy_n(x.row(i), 9, x_padded.row(i));
+    const cpu::Context cpu;
+    Workspace workspace;
+    const MatrixView<float> y = y_padded.view().block(0, 2, 5, 7);
+    layer.forward(cpu, x_padded.view().block(0, 0, 5, 9), y, workspace);
+    check_forward<float, float>(x, layer, y);
+    for (std::int64_t i = 0; i < 5; ++i) {
+        for (const std::int64_t j : {0, 1, 9, 10}) CHECK(y_padded(i, j) == 42);
+    }
+}
+
+TEST_CASE("Forward with a workspace allocates nothing, at any alignment of the workspace", "[low_rank_linear]") {
+    const LowRankLinear<bf16> layer(gaussian<bf16>(100, 10, 1), gaussian<bf16>(10, 60, 2), WeightLayout::in_out);
+    for (const int threads : {1, 2}) {
+        const cpu::Context cpu({.threads = threads});
+        for (const std::int64_t rows : {1, 3, 70}) {
+            const Matrix<bf16> x = gaussian<bf16>(rows, 100, 3);
+            Matrix<bf16> y(rows, 60);
+            std::vector<std::byte> memory(layer.workspace_bytes(cpu, rows) + 1);
+            layer.forward(cpu, x, y, std::span(memory));
+            const long before = allocations;
+            layer.forward(cpu, x, y, std::span(memory).subspan(1));
+            CHECK(allocations == before);
+            check_forward<bf16, bf16>(x, layer, y);
+        }
+    }
+}
+
+TEST_CASE("Threads share one layer", "[low_rank_linear]") {
+    const LowRankLinear<float> layer(gaussian<float>(64, 8, 1), gaussian<float>(8, 64, 2), WeightLayout::in_out);
+    const Matrix<float> x = gaussian<float>(6, 64, 3);
+    const Matrix<float> expected = layer.forward(cpu::Context({.threads = 1}), x);
+    std::vector<Matrix<float>> results(4, Matrix<float>(6, 64));
+    std::vector<std::thread> threads;
+    threads.reserve(results.size());
+    for (Matrix<float>& y : results) {
+        threads.emplace_back([&] {
+            const cpu::Context cpu({.threads = 1});
+            Workspace workspace;
+            for (int i = 0; i < 50; ++i) layer.forward(cpu, x, y, workspace);
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const Matrix<float>& y : results) CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
+}
+
+TEST_CASE("Sizes that do not fit are refused with the sizes", "[low_rank_linear]") {
+    const Matrix<float> w1(8, 3);
+    const Matrix<float> w2(3, 5);
+    CHECK_THROWS_WITH(LowRankLinear<float>(w1, Matrix<float>(4, 5), WeightLayout::in_out),
+                      "the factors do not fit together: W1 is 8 x 3, W2 is 4 x 5; d_in x r and r x d_out are needed");
+    CHECK_THROWS_WITH(LowRankLinear<float>(w1, w2, WeightLayout::in_out, std::vector<float>(4)),
+                      "a bias of 4 entries does not fit d_out = 5");
+    const LowRankLinear<float> layer(w1, w2, WeightLayout::in_out);
+    const cpu::Context cpu;
+    Workspace workspace;
+    Matrix<float> y(2, 5);
+    CHECK_THROWS_AS(layer.forward(cpu, Matrix<float>(2, 7), y, workspace), ShapeError);
+    CHECK_THROWS_AS(layer.forward(cpu, Matrix<float>(3, 8), y, workspace), ShapeError);
+    std::vector<std::byte> small(1);
+    CHECK_THROWS_AS(layer.forward(cpu, Matrix<float>(2, 8), y, std::span(small)), ShapeError);
+}
