@@ -4,6 +4,13 @@
 // Mathematics. For W = U S V^T (d_in x d_out), W1 = U_r (d_in x r) and W2 = S_r V_r^T (r x d_out) are the closest of
 // rank r in the Frobenius and in the spectral norm; the error is sqrt(sum_{i>r} s_i^2) (Eckart, Young 1936).
 //
+// Methods. Method::exact is the full decomposition, O(d_in d_out min(d_in, d_out)) with a large constant.
+// Method::fast finds the leading part alone by Chebyshev-filtered subspace iteration (subspace_iteration.hpp), about 7
+// products of the smaller side's Gram matrix with a block of 9/8 rank columns, until the estimated error is within
+// (1 + excess) of the optimum; where neither float nor double can tell (a weight of nearly that rank) it hands over to
+// the exact method. Method::automatic takes the fast one for blocks of up to half of min(d_in, d_out). Factors::method
+// says which it was, Factors::relative_error the error computed on the result.
+//
 // Types. float and double weights compute in their own type, bf16 and f16 weights in float.
 //
 // Errors. ValueError: a NaN or an infinity in the weight (named by its place), a fixed rank below 1 or above
@@ -19,8 +26,13 @@
 #include <lowrank/decompose_options.hpp>
 #include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
+#include <lowrank/spectrum.hpp>
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
 
 namespace lowrank {
 
@@ -33,11 +45,61 @@ auto decompose(Context& context, const Weight& weight, const DecomposeOptions& o
     const bool in_out = options.layout == WeightLayout::in_out;
     const std::int64_t d_in = in_out ? stored.rows() : stored.cols();
     const std::int64_t d_out = in_out ? stored.cols() : stored.rows();
+    if (!(options.excess > 0) || !is_finite(options.excess)) {
+        throw ValueError("the excess allowed for " + options.name + " must be above 0, such as 1e-3, not " +
+                         std::to_string(options.excess));
+    }
     if (stored.empty())
         throw ShapeError(options.name + ", " + shape_string(d_in, d_out) + ", has nothing to factorise");
     // A rank that the shape alone rules out is refused before any work.
     if (!options.rank.needs_spectrum()) static_cast<void>(choose_rank(options.rank, d_in, d_out));
     return decompose_weight(context, stored, options);  // found by argument-dependent look-up from the context
+}
+
+/// Many weights in one call, `options[i]` for `weights[i]`: decomposed side by side where they are small, one after the
+/// other with all threads in each where they are large. Equal in bits to decomposing them one by one. All results are
+/// in memory at the end; lowrank_model() hands them over one at a time. Throws ShapeError if the counts differ, else as
+/// decompose(); nothing is returned then.
+template <class Context, class Weights>
+auto decompose_batch(Context& context, const Weights& weights, std::span<const DecomposeOptions> options) {
+    const std::span batch(weights);
+    if (batch.size() != options.size()) {
+        throw ShapeError(std::to_string(batch.size()) + " weights cannot be decomposed with " +
+                         std::to_string(options.size()) + " options");
+    }
+    using Result = decltype(decompose(context, batch[0], options[0]));
+    std::vector<Result> results(batch.size());
+    const auto small = [&](std::size_t i) {
+        const auto weight = const_view(batch[i]);
+        return batch_side_by_side(context, weight.rows(), weight.cols());
+    };
+    std::vector<std::size_t> side_by_side;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        if (small(i)) {
+            side_by_side.push_back(i);
+        } else {
+            results[i] = decompose(context, batch[i], options[i]);
+        }
+    }
+    const auto serial = context.serial();
+    context.parallel_for(static_cast<std::int64_t>(side_by_side.size()), [&](std::int64_t k) {
+        const std::size_t i = side_by_side[static_cast<std::size_t>(k)];
+        results[i] = decompose(serial, batch[i], options[i]);
+    });
+    return results;
+}
+
+/// The largest `most` singular values of `weight`, once for many rank rules: choose_rank(rule, d_in, d_out, spectrum).
+/// `options.rank` is not read. Errors as for decompose().
+template <class Context, class Weight>
+requires Scalar<element_t<Weight>> Spectrum decompose_spectrum(Context& context, const Weight& weight,
+                                                               std::int64_t most, const DecomposeOptions& options) {
+    const auto stored = const_view(weight);
+    if (stored.empty()) {
+        throw ShapeError(options.name + ", " + shape_string(stored.rows(), stored.cols()) + ", has no singular values");
+    }
+    static_cast<void>(choose_rank(fixed_rank(most), stored.rows(), stored.cols()));
+    return decompose_weight_spectrum(context, stored, most, options);
 }
 
 /// The one-line form for those who do not care where it runs.

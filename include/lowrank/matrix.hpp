@@ -117,9 +117,22 @@ public:
     Matrix() = default;
 
     /// Throws ShapeError for a negative or unaddressable size, std::bad_alloc if there is no memory.
-    Matrix(std::int64_t rows, std::int64_t cols) : rows_(rows), cols_(cols), data_(allocate(rows, cols)) {}
+    Matrix(std::int64_t rows, std::int64_t cols) : rows_(rows), cols_(cols), data_(allocate(rows, cols)) {
+        std::uninitialized_value_construct_n(data_.get(), size());
+    }
 
-    Matrix(const Matrix& other) : Matrix(other.rows_, other.cols_) { std::copy_n(other.data(), other.size(), data()); }
+    /// The same with indeterminate entries, for results that are written whole.
+    static Matrix uninitialized(std::int64_t rows, std::int64_t cols) {
+        Matrix matrix;
+        matrix.data_ = allocate(rows, cols);
+        matrix.rows_ = rows;
+        matrix.cols_ = cols;
+        return matrix;
+    }
+
+    Matrix(const Matrix& other) : Matrix(uninitialized(other.rows_, other.cols_)) {
+        std::copy_n(other.data(), other.size(), data());
+    }
     Matrix(Matrix&& other) noexcept
         : rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)), data_(std::move(other.data_)) {}
     Matrix& operator=(Matrix other) noexcept {
@@ -160,9 +173,7 @@ private:
         }
         const auto count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
         if (count == 0) return nullptr;
-        Data data(static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{kAlignment})));
-        std::uninitialized_value_construct_n(data.get(), count);
-        return data;
+        return Data(static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{kAlignment})));
     }
 
     std::int64_t rows_ = 0;

@@ -70,14 +70,15 @@ void product(const Context& context, Part part, E alpha, MatrixView<const SA> a,
 #if LOWRANK_X86_KERNELS
     if constexpr (std::is_same_v<SA, bf16> && std::is_same_v<SB, bf16>) {
         if (context.isa() >= Isa::avx512_bf16) {
-            GemmRun<SA, SB, avx512_bf16::Bf16Pair, E>(context, gemm_dot_tile(), part, alpha, rows, columns, beta,
-                                                      c.data(), c.leading_dimension());
+            using Pair = avx512_bf16::Bf16Pair;
+            GemmRun<Pair, E>(context, gemm_dot_tile(), kElementsPerStep<bf16, Pair>, part, alpha,
+                             PackedFrom<Pair>(rows), PackedFrom<Pair>(columns), beta, c.data(), c.leading_dimension());
             return;
         }
     }
 #endif
-    GemmRun<SA, SB, E, E>(context, gemm_tile_for<E>(context.isa()), part, alpha, rows, columns, beta, c.data(),
-                          c.leading_dimension());
+    GemmRun<E, E>(context, gemm_tile_for<E>(context.isa()), 1, part, alpha, PackedFrom<E>(rows), PackedFrom<E>(columns),
+                  beta, c.data(), c.leading_dimension());
 }
 
 /// Copies what lies above the diagonal of C below it.

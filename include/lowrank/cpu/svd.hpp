@@ -6,6 +6,7 @@
 // translation unit some 15 s.
 #pragma once
 
+#include <lowrank/cpu/eigen_threads.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/matrix.hpp>
 
@@ -19,10 +20,6 @@
 #include <string>
 #include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 namespace lowrank::cpu {
 
 /// A = U diag(s) V^T, thin: U is rows x k, V is cols x k, k = min(rows, cols), both column by column in memory, so
@@ -35,30 +32,6 @@ struct Svd {
 };
 
 namespace detail {
-
-/// Eigen's products split their sums differently for different thread counts; one thread while this lives keeps the
-/// factors the same. The setting belongs to the calling thread, so no other thread notices.
-class OneEigenThread {
-public:
-#ifdef _OPENMP
-    OneEigenThread() : before_(omp_get_max_threads()) {
-        omp_set_num_threads(1);
-    }
-    ~OneEigenThread() {
-        omp_set_num_threads(before_);
-    }
-
-private:
-    int before_;
-
-public:
-#else
-    OneEigenThread() = default;
-    ~OneEigenThread() = default;
-#endif
-    OneEigenThread(const OneEigenThread&) = delete;
-    OneEigenThread& operator=(const OneEigenThread&) = delete;
-};
 
 template <class T>
 using EigenMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;

@@ -64,16 +64,64 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 /// Which part of C is wanted: all, or what lies on and above the diagonal.
 enum class Part : std::uint8_t { all, upper };
 
-/// C = alpha op(A) op(B) + beta C with operands stored as SA and SB, packed as P, accumulated in E.
-template <class SA, class SB, class P, class E>
+/// A PackSource whose storage type is known to its packer alone, so that GemmRun is compiled once for all of them.
+template <class P>
+class PackedFrom {
+public:
+    template <class S>
+    explicit PackedFrom(const PackSource<S>& source)
+        : source_{static_cast<const std::byte*>(static_cast<const void*>(source.data)),
+                  source.stride * static_cast<std::int64_t>(sizeof(S)), source.lanes_contiguous, source.lanes,
+                  source.depth},
+          element_(sizeof(S)),
+          pack_(&pack<S>) {}
+
+    [[nodiscard]] std::int64_t lanes() const { return source_.lanes; }
+    [[nodiscard]] std::int64_t depth() const { return source_.depth; }
+
+    /// Packs `width` lanes from `lane` on, `depth` elements of the inner dimension from `k` on.
+    void pack(Isa isa, std::int64_t lane, std::int64_t k, std::int64_t depth, P* to, int width) const {
+        PackSource<std::byte> part = source_;
+        part.data += source_.lanes_contiguous ? k * part.stride + lane * element_ : lane * part.stride + k * element_;
+        part.lanes -= lane;
+        part.depth = depth;
+        pack_(isa, part, to, width);
+    }
+
+private:
+    template <class S>
+    static void pack(Isa isa, const PackSource<std::byte>& part, P* to, int width) {
+        const PackSource<S> source{static_cast<const S*>(static_cast<const void*>(part.data)),
+                                   part.stride / static_cast<std::int64_t>(sizeof(S)), part.lanes_contiguous,
+                                   part.lanes, part.depth};
+        pack_panel(isa, source, to, width);
+    }
+
+    PackSource<std::byte> source_;  ///< strides in bytes
+    std::int64_t element_;
+    void (*pack_)(Isa, const PackSource<std::byte>&, P*, int);
+};
+
+/// C = alpha op(A) op(B) + beta C with operands packed as P, `elements` of the inner dimension in each, accumulated in
+/// E.
+template <class P, class E>
 class GemmRun {
 public:
-    /// `a.lanes` rows by `b.lanes` columns, equal depth > 0.
-    GemmRun(const Context& context, const GemmTile<E, P>& tile, Part part, E alpha, const PackSource<SA>& a,
-            const PackSource<SB>& b, E beta, E* c, std::int64_t ldc)
-        : isa_(context.isa()), tile_(tile), part_(part), alpha_(alpha), beta_(beta), a_(a), b_(b), c_(c), ldc_(ldc) {
+    /// `a.lanes()` rows by `b.lanes()` columns, equal depth > 0.
+    GemmRun(const Context& context, const GemmTile<E, P>& tile, int elements, Part part, E alpha,
+            const PackedFrom<P>& a, const PackedFrom<P>& b, E beta, E* c, std::int64_t ldc)
+        : isa_(context.isa()),
+          tile_(tile),
+          elements_(elements),
+          part_(part),
+          alpha_(alpha),
+          beta_(beta),
+          a_(a),
+          b_(b),
+          c_(c),
+          ldc_(ldc) {
         const double operations =
-            2.0 * static_cast<double>(a.lanes) * static_cast<double>(b.lanes) * static_cast<double>(a.depth);
+            2.0 * static_cast<double>(a.lanes()) * static_cast<double>(b.lanes()) * static_cast<double>(a.depth());
         const double useful = std::max(1.0, operations / kSerialOperations);
         workers_ = useful < context.threads() ? static_cast<std::int64_t>(useful) : context.threads();
         plan();
@@ -87,23 +135,24 @@ private:
         bool packs;
     };
 
+    [[nodiscard]] std::int64_t block_depth() const { return kBlockSteps * elements_; }
     [[nodiscard]] std::int64_t tile_columns() const { return tile_.panels * kPanelWidth<E>; }
     [[nodiscard]] std::int64_t first_column(std::int64_t stage) const { return stage / depth_blocks_ * block_columns_; }
     [[nodiscard]] std::int64_t columns(std::int64_t stage) const {
-        return std::min(block_columns_, b_.lanes - first_column(stage));
+        return std::min(block_columns_, b_.lanes() - first_column(stage));
     }
-    [[nodiscard]] std::int64_t first_depth(std::int64_t stage) const { return stage % depth_blocks_ * kBlockDepth; }
+    [[nodiscard]] std::int64_t first_depth(std::int64_t stage) const { return stage % depth_blocks_ * block_depth(); }
     [[nodiscard]] std::int64_t depth(std::int64_t stage) const {
-        return std::min(kBlockDepth, a_.depth - first_depth(stage));
+        return std::min(block_depth(), a_.depth() - first_depth(stage));
     }
-    [[nodiscard]] std::int64_t steps(std::int64_t stage) const { return ceil_div(depth(stage), kElements); }
+    [[nodiscard]] std::int64_t steps(std::int64_t stage) const { return ceil_div(depth(stage), elements_); }
     [[nodiscard]] P* packed_b(std::int64_t stage) const { return packed_b_.get() + stage % kBuffers * buffer_size_; }
 
     void plan() {
         const std::int64_t width = tile_columns();
-        block_columns_ = std::min(kBlockColumns, ceil_div(b_.lanes, width) * width);
-        depth_blocks_ = ceil_div(a_.depth, kBlockDepth);
-        stages_ = ceil_div(b_.lanes, block_columns_) * depth_blocks_;
+        block_columns_ = std::min(kBlockColumns, ceil_div(b_.lanes(), width) * width);
+        depth_blocks_ = ceil_div(a_.depth(), block_depth());
+        stages_ = ceil_div(b_.lanes(), block_columns_) * depth_blocks_;
         chunk_rows_ = kChunkTiles * tile_.rows;
         chunk_columns_ = std::min(kChunkColumns, block_columns_);
         // The shape of chunks has no influence on the sums, so it may follow the number of threads.
@@ -112,7 +161,7 @@ private:
         }
         while (chunks_of(0) < 4 * workers_ && chunk_rows_ > 2 * tile_.rows) chunk_rows_ /= 2;
 
-        const std::int64_t block_steps = ceil_div(std::min(a_.depth, kBlockDepth), kElements);
+        const std::int64_t block_steps = ceil_div(std::min(a_.depth(), block_depth()), elements_);
         buffer_size_ = block_columns_ * block_steps;
         scratch_size_ = ceil_div(chunk_rows_ * block_steps + kPackSlack, kPanelWidth<P>) * kPanelWidth<P>;
         packed_b_ = allocate_aligned<P>(std::min(stages_, kBuffers) * buffer_size_);
@@ -136,7 +185,7 @@ private:
     [[nodiscard]] std::int64_t pack_chunks_of(std::int64_t stage) const {
         return ceil_div(columns(stage), kPackColumns);
     }
-    [[nodiscard]] std::int64_t row_chunks() const { return ceil_div(a_.lanes, chunk_rows_); }
+    [[nodiscard]] std::int64_t row_chunks() const { return ceil_div(a_.lanes(), chunk_rows_); }
     [[nodiscard]] std::int64_t chunks_of(std::int64_t stage) const {
         return row_chunks() * ceil_div(columns(stage), chunk_columns_);
     }
@@ -156,12 +205,11 @@ private:
 
     void pack_chunk(std::int64_t stage, std::int64_t chunk) {
         if (stage >= kBuffers) wait_for(computed_[index(stage - kBuffers)], chunks_of(stage - kBuffers));
-        PackSource<SB> block = b_.from(first_column(stage), first_depth(stage));
-        block.depth = depth(stage);
         const std::int64_t begin = chunk * kPackColumns;
         const std::int64_t end = std::min(begin + kPackColumns, columns(stage));
         for (std::int64_t j = begin; j < end; j += kPanelWidth<E>) {
-            pack_panel(isa_, block.from(j, 0), packed_b(stage) + j * steps(stage), kPanelWidth<E>);
+            b_.pack(isa_, first_column(stage) + j, first_depth(stage), depth(stage), packed_b(stage) + j * steps(stage),
+                    kPanelWidth<E>);
         }
         packed_[index(stage)].fetch_add(1, std::memory_order_release);
     }
@@ -170,12 +218,11 @@ private:
         const std::int64_t column_begin = chunk / row_chunks() * chunk_columns_;
         const std::int64_t column_end = std::min(column_begin + chunk_columns_, columns(stage));
         const std::int64_t row_begin = chunk % row_chunks() * chunk_rows_;
-        const std::int64_t row_end = std::min(row_begin + chunk_rows_, a_.lanes);
+        const std::int64_t row_end = std::min(row_begin + chunk_rows_, a_.lanes());
         if (part_ == Part::all || first_column(stage) + column_end > row_begin) {
-            PackSource<SA> block = a_.from(row_begin, first_depth(stage));
-            block.depth = depth(stage);
             for (std::int64_t i = row_begin; i < row_end; i += tile_.rows) {
-                pack_panel(isa_, block.from(i - row_begin, 0), scratch + (i - row_begin) * steps(stage), tile_.rows);
+                a_.pack(isa_, i, first_depth(stage), depth(stage), scratch + (i - row_begin) * steps(stage),
+                        tile_.rows);
             }
             wait_for(packed_[index(stage)], pack_chunks_of(stage));
             if (stage % depth_blocks_ != 0) wait_for(progress_[index(chunk)], stage);
@@ -220,15 +267,12 @@ private:
     static std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
     static constexpr std::int64_t kBuffers = 3;
-    static constexpr std::int64_t kElements = kElementsPerStep<SB, P>;
-    static constexpr std::int64_t kBlockDepth = kBlockSteps * kElements;
-
     Isa isa_;
     GemmTile<E, P> tile_;
+    int elements_;  ///< of the inner dimension in one step
     Part part_;
     E alpha_, beta_;
-    PackSource<SA> a_;
-    PackSource<SB> b_;
+    PackedFrom<P> a_, b_;
     E* c_;
     std::int64_t ldc_;
 

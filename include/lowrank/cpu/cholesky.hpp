@@ -1,0 +1,81 @@
+// lowrank - the inverse Cholesky factor of a symmetric positive definite matrix.
+// SPDX-License-Identifier: MIT
+//
+// With S = R^T R, R upper triangular, X = R^-1 makes the columns of Q R^-1 orthonormal when S = Q^T Q. Recursive on
+// halves (Elmroth, Gustavson 2000), so that all but the smallest blocks are products; about n^3 operations.
+#pragma once
+
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/gemm.hpp>
+#include <lowrank/matrix.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+namespace lowrank::cpu {
+
+namespace detail {
+
+// Order below which plain loops beat the start of a product: 64^3 / 3 operations take about 50 us.
+inline constexpr std::int64_t kCholeskyLeaf = 64;
+
+/// X = R^-1 for one leaf, by columns; destroys s. False if a pivot is not positive.
+inline bool inverse_cholesky_leaf(MatrixView<double> s, MatrixView<double> x, double smallest_pivot) {
+    const std::int64_t n = s.rows();
+    for (std::int64_t k = 0; k < n; ++k) {  // R over the upper triangle, row by row
+        const double pivot = s(k, k);
+        if (!(pivot > smallest_pivot)) return false;
+        const double scale = 1 / std::sqrt(pivot);
+        for (std::int64_t j = k; j < n; ++j) s(k, j) *= scale;
+        for (std::int64_t i = k + 1; i < n; ++i) {
+            const double factor = s(k, i);
+            for (std::int64_t j = i; j < n; ++j) s(i, j) -= factor * s(k, j);
+        }
+    }
+    for (std::int64_t i = n - 1; i >= 0; --i) {  // row i of X from the rows below it
+        const double scale = 1 / s(i, i);
+        for (std::int64_t j = 0; j < n; ++j) x(i, j) = i == j ? 1 : 0;
+        for (std::int64_t k = i + 1; k < n; ++k) {
+            const double factor = s(i, k);
+            for (std::int64_t j = k; j < n; ++j) x(i, j) -= factor * x(k, j);
+        }
+        for (std::int64_t j = i; j < n; ++j) x(i, j) *= scale;
+    }
+    return true;
+}
+
+inline bool inverse_cholesky_halves(const Context& context, MatrixView<double> s, MatrixView<double> x,
+                                    double smallest_pivot) {
+    const std::int64_t n = s.rows();
+    if (n <= kCholeskyLeaf) return inverse_cholesky_leaf(s, x, smallest_pivot);
+    const std::int64_t h = (n / 2 + kCholeskyLeaf - 1) / kCholeskyLeaf * kCholeskyLeaf;
+    const auto s12 = s.block(0, h, h, n - h);
+    const auto s22 = s.block(h, h, n - h, n - h);
+    const auto x11 = x.block(0, 0, h, h);
+    const auto x12 = x.block(0, h, h, n - h);
+    const auto x22 = x.block(h, h, n - h, n - h);
+    if (!inverse_cholesky_halves(context, s.block(0, 0, h, h), x11, smallest_pivot)) return false;
+    // R12 = R11^-T S12, S22 -= R12^T R12, X12 = -X11 R12 X22.
+    Matrix<double> r12(h, n - h);
+    gemm(context, 1.0, x11, Transpose::yes, s12, Transpose::no, 0.0, r12.view());
+    gram(context, -1.0, r12, Transpose::yes, 1.0, s22);
+    if (!inverse_cholesky_halves(context, s22, x22, smallest_pivot)) return false;
+    gemm(context, 1.0, x11, Transpose::no, r12, Transpose::no, 0.0, s12);
+    gemm(context, -1.0, s12, Transpose::no, x22, Transpose::no, 0.0, x12);
+    for (std::int64_t i = h; i < n; ++i) std::fill_n(x.row(i), h, 0.0);
+    return true;
+}
+
+}  // namespace detail
+
+/// X = R^-1 (upper triangular, zeros below) with S = R^T R. S is n x n, symmetric, and destroyed; X must not overlap
+/// it. Returns false, X undefined, if a pivot is at or below `tolerance` times the largest diagonal entry: S is then
+/// not positive definite to that accuracy.
+inline bool inverse_cholesky(const Context& context, MatrixView<double> s, MatrixView<double> x, double tolerance) {
+    double largest = 0;
+    for (std::int64_t i = 0; i < s.rows(); ++i) largest = std::max(largest, s(i, i));
+    return detail::inverse_cholesky_halves(context, s, x, largest * tolerance);
+}
+
+}  // namespace lowrank::cpu

@@ -1,0 +1,123 @@
+// lowrank - factors by subspace iteration: the leading singular triplets alone.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/gram_operator.hpp>
+#include <lowrank/cpu/residual.hpp>
+#include <lowrank/cpu/weight_scale.hpp>
+#include <lowrank/decompose_options.hpp>
+#include <lowrank/factors.hpp>
+#include <lowrank/matrix.hpp>
+#include <lowrank/subspace_iteration.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace lowrank::cpu::detail {
+
+/// Triplets of the leading part, and the estimate of how far they are from the best.
+template <ComputeScalar T>
+struct LeadingPart {
+    LeadingTriplets<T> triplets;
+    double excess = 0;
+};
+
+// Products with G of a usual run: the plan of GramOperator.
+inline constexpr int kUsualProducts = 7;
+
+/// Computed in T, which may be wider than S. Nothing if T cannot resolve the tail or the iteration stagnates.
+template <ComputeScalar T, Scalar S>
+std::optional<LeadingPart<T>> leading_part_in(const Context& context, MatrixView<const S> a, const WeightScale& scale,
+                                              int exponent, std::int64_t rank, const DecomposeOptions& options) {
+    const std::int64_t order = std::min(a.rows(), a.cols());
+    const std::int64_t columns = std::min(order, rank + lowrank::detail::oversampling(rank));
+    GramOperator<S, T> gram(context, a, std::ldexp(T{1}, -exponent), options.seed, columns, kUsualProducts);
+    // Rounding perturbs G by about u ||G||_F; the captured energy then loses at most 2 sqrt(rank) times that
+    // (the sum of the leading eigenvalues is 1-Lipschitz in the nuclear norm of that rank). A tenth of the shortfall
+    // that the excess allows, 2 excess tail, may go there. ||G||_F <= ||A||_F^2 is attained at rank one only: typical
+    // weights lie a factor sqrt(order) below it, of which a quarter is claimed.
+    const double unit = std::numeric_limits<T>::epsilon() / 2;
+    const double norm = 4 * scale.squared_norm / std::sqrt(static_cast<double>(order));
+    const double least_tail = 10 * std::sqrt(static_cast<double>(rank)) * unit * norm / options.excess;
+    constexpr double kMostAmplification = std::is_same_v<T, float> ? 1e6 : 1e12;
+    lowrank::detail::SubspaceIteration<GramOperator<S, T>> iteration(
+        gram, {order, rank, scale.squared_norm, options.excess, least_tail, kMostAmplification});
+    auto result = iteration.run();
+    if (result.end != lowrank::detail::SubspaceEnd::converged) return std::nullopt;
+    return LeadingPart<T>{std::move(result.extraction), result.excess};
+}
+
+template <ComputeScalar T>
+LeadingPart<float> narrowed(LeadingPart<T>&& part) {
+    const auto narrow = [](const Matrix<T>& from) {
+        auto to = Matrix<float>::uninitialized(from.rows(), from.cols());
+        for (std::size_t i = 0; i < from.size(); ++i) to.data()[i] = static_cast<float>(from.data()[i]);
+        return to;
+    };
+    return {{std::move(part.triplets.ritz_values), narrow(part.triplets.long_side), narrow(part.triplets.short_side)},
+            part.excess};
+}
+
+/// The leading `rank` triplets of 2^-exponent A, from float where that resolves the tail, else from double. Nothing if
+/// neither does: then the weight is of about that rank, and the exact method tells.
+template <Scalar S>
+std::optional<LeadingPart<compute_t<S>>> leading_part(const Context& context, MatrixView<const S> a,
+                                                      const WeightScale& scale, int exponent, std::int64_t rank,
+                                                      const DecomposeOptions& options) {
+    auto part = leading_part_in<compute_t<S>>(context, a, scale, exponent, rank, options);
+    if constexpr (std::is_same_v<S, float>) {
+        if (part) return part;
+        if (auto wide = leading_part_in<double>(context, a, scale, exponent, rank, options)) {
+            return narrowed(std::move(*wide));
+        }
+        return std::nullopt;
+    } else {
+        return part;
+    }
+}
+
+/// W1 = U_r, W2 = S_r V_r^T from the first `rank` of the triplets. Entries of W1 for singular values of 0 are 0.
+template <ComputeScalar T>
+Factors<T> factors_from(const LeadingTriplets<T>& triplets, std::int64_t rank, bool long_side_is_input) {
+    const Matrix<T>& left = long_side_is_input ? triplets.long_side : triplets.short_side;
+    const Matrix<T>& right = long_side_is_input ? triplets.short_side : triplets.long_side;
+    std::vector<T> s(static_cast<std::size_t>(rank));
+    for (std::size_t k = 0; k < s.size(); ++k) s[k] = static_cast<T>(std::sqrt(triplets.ritz_values[k]));
+    Factors<T> factors;
+    factors.w1 = Matrix<T>::uninitialized(left.rows(), rank);
+    factors.w2 = Matrix<T>::uninitialized(rank, right.rows());
+    for (std::int64_t i = 0; i < left.rows(); ++i) {
+        for (std::int64_t k = 0; k < rank; ++k) {
+            const T value = s[static_cast<std::size_t>(k)];
+            factors.w1(i, k) = !long_side_is_input ? left(i, k) : value > 0 ? left(i, k) / value : T{0};
+        }
+    }
+    constexpr std::int64_t kBlock = 64;  // of rows of `right`, which stay in the cache while their columns are read
+    for (std::int64_t j0 = 0; j0 < right.rows(); j0 += kBlock) {
+        const std::int64_t end = std::min(j0 + kBlock, right.rows());
+        for (std::int64_t k = 0; k < rank; ++k) {
+            const T value = long_side_is_input ? s[static_cast<std::size_t>(k)] : T{1};
+            for (std::int64_t j = j0; j < end; ++j) factors.w2(k, j) = value * right(j, k);
+        }
+    }
+    factors.singular_values = std::move(s);
+    factors.method = Method::fast;
+    return factors;
+}
+
+/// Singular values, from the squares; the first `count`.
+inline std::vector<double> singular_values(const std::vector<double>& squares, std::int64_t count) {
+    std::vector<double> s(static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < s.size(); ++i) s[i] = std::sqrt(std::max(0.0, squares[i]));
+    return s;
+}
+
+}  // namespace lowrank::cpu::detail
