@@ -18,31 +18,21 @@
 #include <lowrank/decompose_options.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/factors.hpp>
+#include <lowrank/layer.hpp>
 #include <lowrank/matrix.hpp>
-#include <lowrank/workspace.hpp>
 
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <span>
-#include <string>
 #include <vector>
 
 namespace lowrank {
-
-/// std::vector, std::span, std::array, ... of a Scalar type: what a bias may be given as.
-template <class B>
-concept ScalarRange = requires(const B& b) {
-    std::data(b);
-    std::size(b);
-}
-&&Scalar<std::remove_cvref_t<decltype(*std::data(std::declval<const B&>()))>>;
 
 template <Scalar T, class Space = HostSpace>
 class LowRankLinear;
 
 template <Scalar T>
-class LowRankLinear<T, HostSpace> {
+class LowRankLinear<T, HostSpace> : public detail::LayerForward<LowRankLinear<T, HostSpace>, T> {
 public:
     using Compute = compute_t<T>;
 
@@ -56,18 +46,11 @@ public:
     /// and d_out x r. A checkpoint of `compress` holds the latter: NAME.w2 is W1^T and NAME.w1 is W2^T.
     template <ScalarRange Bias = std::span<const T>>
     LowRankLinear(MatrixView<const T> w1, MatrixView<const T> w2, WeightLayout layout, const Bias& bias = {})
-        : w1_(w1, layout), w2_(w2, layout) {
+        : w1_(w1, layout), w2_(w2, layout), bias_(detail::layer_bias<T>(bias, w2_.cols())) {
         if (w1_.cols() != w2_.rows()) {
             throw ShapeError("the factors do not fit together: W1 is " + shape_string(w1_.rows(), w1_.cols()) +
                              ", W2 is " + shape_string(w2_.rows(), w2_.cols()) + "; d_in x r and r x d_out are needed");
         }
-        const auto count = static_cast<std::int64_t>(std::size(bias));
-        if (count != 0 && count != d_out()) {
-            throw ShapeError("a bias of " + std::to_string(count) +
-                             " entries does not fit d_out = " + std::to_string(d_out()));
-        }
-        bias_.reserve(std::size(bias));
-        for (const auto& entry : bias) bias_.push_back(static_cast<Compute>(entry));
     }
 
     /// Straight from a weight: decompose(context, weight, options), then as above. Needs <lowrank/decompose.hpp>.
@@ -96,42 +79,9 @@ public:
         return low_rank_workspace_bytes<T>(context, rows, d_in(), rank(), d_out());
     }
 
-    /// Y = (X W1) W2 + b, in T. Any number of rows, also 0; X and Y may be strided and must not overlap. Throws
-    /// ShapeError if a size does not fit or the workspace is below workspace_bytes(); otherwise allocates and throws
-    /// nothing.
-    template <class Context>
-    void forward(const Context& context, MatrixView<const T> x, MatrixView<T> y, std::span<std::byte> workspace) const {
-        run(context, x, y, workspace);
-    }
-
-    /// The same with the result in float, for bf16 and f16.
-    template <class Context>
-    requires(!ComputeScalar<T>) void forward(const Context& context, MatrixView<const T> x, MatrixView<Compute> y,
-                                             std::span<std::byte> workspace) const {
-        run(context, x, y, workspace);
-    }
-
-    /// The same with a workspace that grows when it has to.
-    template <class Context>
-    void forward(const Context& context, MatrixView<const T> x, MatrixView<T> y, Workspace& workspace) const {
-        run(context, x, y, workspace.reserve(workspace_bytes(context, x.rows())));
-    }
-    template <class Context>
-    requires(!ComputeScalar<T>) void forward(const Context& context, MatrixView<const T> x, MatrixView<Compute> y,
-                                             Workspace& workspace) const {
-        run(context, x, y, workspace.reserve(workspace_bytes(context, x.rows())));
-    }
-
-    /// For trying things out: allocates the result and the workspace.
-    template <class Context>
-    [[nodiscard]] Matrix<T> forward(const Context& context, MatrixView<const T> x) const {
-        Matrix<T> y(x.rows(), d_out());
-        Workspace workspace;
-        forward(context, x, y.view(), workspace);
-        return y;
-    }
-
 private:
+    friend detail::LayerForward<LowRankLinear, T>;
+
     template <ComputeScalar C>
     static Matrix<T> rounded(const Matrix<C>& source) {
         Matrix<T> target(source.rows(), source.cols());
@@ -143,17 +93,6 @@ private:
 
     template <class Context, class Out>
     void run(const Context& context, MatrixView<const T> x, MatrixView<Out> y, std::span<std::byte> workspace) const {
-        if (x.cols() != d_in() || y.cols() != d_out() || x.rows() != y.rows()) {
-            throw ShapeError("a layer of " + shape_string(d_in(), d_out()) + " cannot map X, " +
-                             shape_string(x.rows(), x.cols()) + ", to Y, " + shape_string(y.rows(), y.cols()));
-        }
-        const std::size_t needed = workspace_bytes(context, x.rows());
-        if (workspace.size() < needed) {
-            throw ShapeError("a workspace of " + std::to_string(workspace.size()) +
-                             " bytes is too small: forward() of " + std::to_string(x.rows()) + " rows needs " +
-                             std::to_string(needed));
-        }
-        if (y.empty()) return;
         low_rank_forward<T, Out>(context, x, w1_, w2_, bias_.empty() ? nullptr : bias_.data(), y, workspace);
     }
 

@@ -56,4 +56,27 @@ void low_rank_forward(const Context& context, MatrixView<const T> x, const Packe
     });
 }
 
+/// Bytes that linear_forward needs for `rows` rows.
+template <Scalar T>
+std::size_t linear_workspace_bytes(const Context& /*context*/, std::int64_t rows, std::int64_t /*d_in*/,
+                                   std::int64_t d_out) {
+    return static_cast<std::size_t>(rows * d_out) * sizeof(compute_t<T>) + alignof(compute_t<T>);
+}
+
+/// Y = X W + b. X is n x d_in, Y n x d_out, `bias` has d_out entries or is null.
+template <Scalar T, Scalar Out>
+void linear_forward(const Context& context, MatrixView<const T> x, const PackedWeight<T>& w, const compute_t<T>* bias,
+                    MatrixView<Out> y, std::span<std::byte> workspace) {
+    using C = compute_t<T>;
+    void* base = workspace.data();
+    std::size_t space = workspace.size();
+    auto* scratch = static_cast<C*>(std::align(alignof(C), 1, base, space));
+    context.parallel_for(x.rows(), [&](std::int64_t i) {
+        C* out = scratch + i * w.cols();
+        for (std::int64_t j = 0; j < w.cols(); ++j) out[j] = bias != nullptr ? bias[j] : C(0);
+        detail::add_row_product(x.row(i), w, out);
+        for (std::int64_t j = 0; j < w.cols(); ++j) y(i, j) = static_cast<Out>(out[j]);
+    });
+}
+
 }  // namespace lowrank::cpu
