@@ -47,6 +47,13 @@ inline void require_workspace(std::size_t given, std::size_t needed, std::int64_
                      std::to_string(rows) + " rows needs " + std::to_string(needed));
 }
 
+template <class T, class Out>
+void require_fit(std::int64_t d_in, std::int64_t d_out, MatrixView<const T> x, MatrixView<Out> y) {
+    if (x.cols() == d_in && y.cols() == d_out && x.rows() == y.rows()) return;
+    throw ShapeError("a layer of " + shape_string(d_in, d_out) + " cannot map X, " + shape_string(x.rows(), x.cols()) +
+                     ", to Y, " + shape_string(y.rows(), y.cols()));
+}
+
 /// The public forms of forward(), for a Layer with d_in(), d_out(), workspace_bytes() and a private run().
 template <class Layer, Scalar T>
 class LayerForward {
@@ -93,10 +100,7 @@ private:
     template <class Context, class Out>
     void checked_run(const Context& context, MatrixView<const T> x, MatrixView<Out> y,
                      std::span<std::byte> workspace) const {
-        if (x.cols() != layer().d_in() || y.cols() != layer().d_out() || x.rows() != y.rows()) {
-            throw ShapeError("a layer of " + shape_string(layer().d_in(), layer().d_out()) + " cannot map X, " +
-                             shape_string(x.rows(), x.cols()) + ", to Y, " + shape_string(y.rows(), y.cols()));
-        }
+        require_fit(layer().d_in(), layer().d_out(), x, y);
         require_workspace(workspace.size(), layer().workspace_bytes(context, x.rows()), x.rows());
         if (!y.empty()) layer().run(context, x, y, workspace);
     }

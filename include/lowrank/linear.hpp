@@ -53,6 +53,12 @@ public:
         return linear_workspace_bytes<T>(context, rows, d_in(), d_out());
     }
 
+    /// This layer as one of those that share an X: see LinearGroup.
+    template <class Out>
+    [[nodiscard]] cpu::ForwardLayer<T, Out> part(MatrixView<Out> y) const {
+        return {&weight_, nullptr, bias_.empty() ? nullptr : bias_.data(), y};
+    }
+
 private:
     friend detail::LayerForward<Linear, T>;
 

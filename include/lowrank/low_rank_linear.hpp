@@ -79,6 +79,12 @@ public:
         return low_rank_workspace_bytes<T>(context, rows, d_in(), rank(), d_out());
     }
 
+    /// This layer as one of those that share an X: see LinearGroup.
+    template <class Out>
+    [[nodiscard]] cpu::ForwardLayer<T, Out> part(MatrixView<Out> y) const {
+        return {&w1_, &w2_, bias_.empty() ? nullptr : bias_.data(), y};
+    }
+
 private:
     friend detail::LayerForward<LowRankLinear, T>;
 

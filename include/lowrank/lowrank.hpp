@@ -8,6 +8,7 @@
 #include <lowrank/error.hpp>
 #include <lowrank/factors.hpp>
 #include <lowrank/linear.hpp>
+#include <lowrank/linear_group.hpp>
 #include <lowrank/low_rank_linear.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/model.hpp>

@@ -64,6 +64,7 @@ struct ForwardKernels {
     [[nodiscard]] const ForwardTile<C>& main() const { return tiles[count - 1]; }
     /// The smallest tile that holds `rows` rows, or the one for many.
     [[nodiscard]] const ForwardTile<C>& for_rows(std::int64_t rows) const {
+        if (rows == main().rows) return main();
         for (const ForwardTile<C>& tile : tiles) {
             if (tile.rows >= rows) return tile;
         }

@@ -41,8 +41,11 @@ struct ForwardMember {
 inline constexpr double kForwardSerialOperations = 1e6;
 inline constexpr double kForwardSerialBytes = 128 * 1024;
 
-// What few rows read of the weights between two tickets.
-inline constexpr std::int64_t kForwardChunkBytes = 64 * 1024;
+// Up to so many rows, chunks are shared out as those of few rows are.
+inline constexpr std::int64_t kForwardGuidedRows = 64;
+
+// The least that few rows read of the weights for one ticket: 1 us of one core's memory bandwidth.
+inline constexpr std::int64_t kForwardChunkBytes = 32 * 1024;
 
 // How far ahead of its use one tile alone fetches the weights. Measured on Zen 5, bf16, 16 rows of 2560 x 2560 r 384:
 // 177 us without, 163, 141, 127, 128 us with 1, 2, 4, 8 KiB; one row: 78, 75, 76, 71, 71 us.
@@ -76,10 +79,8 @@ public:
                                      weights * sizeof(T) / kForwardSerialBytes);
         workers_ =
             work < context.threads() ? std::max<std::int64_t>(1, static_cast<std::int64_t>(work)) : context.threads();
-        first_panels_ = chunk_panels(false);
-        second_panels_ = chunk_panels(true);
-        first_chunks_ = chunks(false, first_panels_);
-        second_chunks_ = chunks(true, second_panels_);
+        first_chunks_ = chunks(false);
+        second_chunks_ = chunks(true);
         for (std::int64_t block = 0; block < layout_.blocks; ++block) new (&progress(block)) ForwardProgress{};
         context.parallel_for(workers_, [this](std::int64_t worker) { work_on(worker); });
     }
@@ -115,30 +116,45 @@ private:
         return first_.kernels.for_rows(rows(block) - row);
     }
 
-    /// Few rows read about kForwardChunkBytes in a chunk, many take kForwardChunkPanels; fewer if threads would idle.
-    [[nodiscard]] std::int64_t chunk_panels(bool second) const {
-        std::int64_t count = kForwardChunkPanels;
-        std::int64_t panels = 0;
+    /// Panels [begin, end) of one member's first or second weights.
+    struct Chunk {
+        const Member* member;
+        std::int64_t begin, end;
+    };
+
+    /// The size of the chunk that begins at a panel. Few rows wait for memory, which is fastest when each thread reads
+    /// a long way in sequence: chunks take what a thread's share would be of half of what is left (guided scheduling,
+    /// Polychronopoulos and Kuck 1987). Many rows take kForwardChunkPanels, or fewer if threads would idle.
+    [[nodiscard]] std::int64_t chunk_size(const PackedWeight<T>& w, std::int64_t begin) const {
+        const std::int64_t left = w.panels() - begin;
+        if (workers_ == 1) return std::min(left, kForwardChunkPanels);
+        if (x_.rows() > kForwardGuidedRows) {
+            const std::int64_t even =
+                round_up(std::max<std::int64_t>(1, w.panels() / (8 * workers_)), kMaxForwardPanels);
+            return std::min({left, kForwardChunkPanels, even});
+        }
+        const std::int64_t panel_bytes =
+            std::max<std::int64_t>(1, w.panel_size()) * static_cast<std::int64_t>(sizeof(T));
+        const std::int64_t least = std::max<std::int64_t>(1, kForwardChunkBytes / panel_bytes);
+        const std::int64_t guided = std::max(least, left / (2 * workers_));
+        return std::min(left, x_.rows() > kMaxForwardRows ? round_up(guided, kMaxForwardPanels) : guided);
+    }
+    /// The chunk of that number, or none beyond the last.
+    [[nodiscard]] Chunk chunk_at(bool second, std::int64_t number) const {
         for (const Member& member : members_) {
             const PackedWeight<T>* w = second ? member.second : member.first;
-            if (w == nullptr) continue;
-            panels += w->panels();
-            if (x_.rows() <= kMaxForwardRows && w->panel_size() > 0) {
-                const auto bytes = w->panel_size() * static_cast<std::int64_t>(sizeof(T));
-                count = std::clamp<std::int64_t>(kForwardChunkBytes / bytes, 1, count);
+            for (std::int64_t begin = 0; w != nullptr && begin < w->panels(); --number) {
+                const std::int64_t end = begin + chunk_size(*w, begin);
+                if (number == 0) return {&member, begin, end};
+                begin = end;
             }
         }
-        const std::int64_t least = x_.rows() <= kMaxForwardRows ? 1 : kMaxForwardPanels;
-        while (workers_ > 1 && count > least && panels < 4 * workers_ * count) count = (count + 1) / 2;
-        return std::max(count, least);
+        return {nullptr, -number, 0};
     }
-    [[nodiscard]] std::int64_t chunks(bool second, std::int64_t panels) const {
-        std::int64_t count = 0;
-        for (const Member& member : members_) {
-            const PackedWeight<T>* w = second ? member.second : member.first;
-            if (w != nullptr) count += (w->panels() + panels - 1) / panels;
-        }
-        return count;
+    /// How many chunks: asking for number n of m < n chunks leaves n - m.
+    [[nodiscard]] std::int64_t chunks(bool second) const {
+        constexpr std::int64_t kBeyond = std::int64_t{1} << 62;
+        return kBeyond + chunk_at(second, kBeyond).begin;
     }
 
     void work_on(std::int64_t worker) {
@@ -202,9 +218,8 @@ private:
     }
 
     void first(std::int64_t block, std::int64_t chunk, C* scratch) {
-        std::int64_t panel = 0;
-        const Member& member = member_of(false, chunk, panel);
-        const std::int64_t end = std::min(panel + first_panels_, member.first->panels());
+        const auto [of, panel, end] = chunk_at(false, chunk);
+        const Member& member = *of;
         await(progress(block).packed, size(3 * block), *member.first, panel, end);
         if (member.second != nullptr) {
             if (block >= layout_.slots) wait_for(progress(block - layout_.slots).second, second_chunks_);
@@ -221,27 +236,11 @@ private:
     }
 
     void second(std::int64_t block, std::int64_t chunk, C* scratch) {
-        std::int64_t panel = 0;
-        const Member& member = member_of(true, chunk, panel);
-        const std::int64_t end = std::min(panel + second_panels_, member.second->panels());
+        const auto [of, panel, end] = chunk_at(true, chunk);
+        const Member& member = *of;
         await(progress(block).first, first_chunks_, *member.second, panel, end);
         multiply(second_, block, middle(block, member), *member.second, panel, end, scratch, store_in(block, member));
         progress(block).second.fetch_add(1, std::memory_order_release);
-    }
-
-    [[nodiscard]] const Member& member_of(bool second, std::int64_t chunk, std::int64_t& panel) const {
-        const std::int64_t size = second ? second_panels_ : first_panels_;
-        for (const Member& member : members_) {
-            const PackedWeight<T>* w = second ? member.second : member.first;
-            if (w == nullptr) continue;
-            const std::int64_t count = (w->panels() + size - 1) / size;
-            if (chunk < count) {
-                panel = chunk * size;
-                return member;
-            }
-            chunk -= count;
-        }
-        return members_.back();  // not reached: chunk is below chunks()
     }
 
     /// Waits, and fetches the weights of panels [panel, end) meanwhile.
@@ -277,7 +276,7 @@ private:
         const bool one_tile = tile(block, 0).rows >= row_count;
         const std::int64_t group = one_tile ? tile(block, 0).panels : product.kernels.main().panels;
         const bool resident = one_tile || tiles(block) * tile_bytes <= kForwardResidentBytes;
-        const std::int64_t pass = resident ? group : end - panel;
+        const std::int64_t pass = resident ? group : std::min(end - panel, kForwardChunkPanels);
         const std::int64_t ldc = pass * kWidth;
         for (; panel < end; panel += pass) {
             const std::int64_t pass_end = std::min(panel + pass, end);
@@ -367,7 +366,6 @@ private:
     StoreRows<C, Out> store_;
     std::byte* memory_;
     std::int64_t workers_ = 1;
-    std::int64_t first_panels_ = 1, second_panels_ = 1;  ///< in a chunk
     std::int64_t first_chunks_ = 0, second_chunks_ = 0;  ///< of a block of rows
     std::atomic<std::int64_t> next_{0};
 };
