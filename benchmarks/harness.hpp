@@ -54,13 +54,16 @@ std::vector<double> time_calls(double seconds, std::size_t& i, const Call& call)
 struct Protocol {
     int rounds = 7;
     double visit_seconds = 0.01;   ///< of one contender in one round
+    double most_seconds = 6;       ///< of a case, after which three rounds must do
     double pause_seconds = 0.002;  ///< after each: the threads of one library may spin for a while when it is done
 };
 
 /// The median duration of a call of each, in order; the first round warms up and does not count.
 inline std::vector<double> run_interleaved(const std::vector<Contender>& contenders, const Protocol& protocol) {
     std::vector<std::vector<double>> times(contenders.size());
+    const double begin = now();
     for (int round = 0; round <= protocol.rounds; ++round) {
+        if (round > 3 && now() - begin > protocol.most_seconds) break;
         for (std::size_t i = 0; i < contenders.size(); ++i) {
             const std::vector<double> visit = contenders[i].sample(round == 0 ? 0 : protocol.visit_seconds);
             if (round > 0) times[i].insert(times[i].end(), visit.begin(), visit.end());

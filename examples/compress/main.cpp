@@ -1,9 +1,9 @@
 // compress - a Hugging Face checkpoint in, a smaller one out: reads the command line, shows progress, prints the
 // report.
+#include "measure.hpp"
 #include "progress.hpp"
 
 #include <lowrank/checkpoint.hpp>
-#include <lowrank/checkpoint/measure_plan.hpp>
 #include <lowrank/cpu.hpp>
 
 #include <CLI/CLI.hpp>
@@ -91,8 +91,7 @@ void run(const Arguments& arguments) {
     if (arguments.plan) {
         print(lowrank::report_plan(model, plan), arguments);
         if (arguments.measured_rows > 0) {
-            const lowrank::cpu::Context cpu({.threads = arguments.threads});
-            std::cout << '\n' << lowrank::measured_table(cpu, plan, arguments.measured_rows);
+            std::cout << '\n' << measure_plan(plan, arguments.threads, arguments.measured_rows);
         }
         return;
     }
