@@ -101,10 +101,10 @@ private:
         const std::int64_t part = kBytes / 8 / threads;
         context_->parallel_for(threads, [&](std::int64_t thread) {
             const std::uint64_t* from = memory_.data() + thread * part;
-            std::uint64_t sums[32] = {};
-            for (std::int64_t i = 0; i + 32 <= part; i += 32) {
-                for (int j = 0; j < 32; j += 8) lowrank::cpu::detail::prefetch(from + i + j + kAhead);
-                for (int j = 0; j < 32; ++j) sums[j] ^= from[i + j];
+            std::uint64_t sums[16] = {};
+            for (std::int64_t i = 0; i + 16 <= part; i += 16) {
+                for (int j = 0; j < 16; j += 8) lowrank::cpu::detail::prefetch(from + i + j + kAhead);
+                for (int j = 0; j < 16; ++j) sums[j] ^= from[i + j];
             }
             for (const std::uint64_t sum : sums) sink_.fetch_xor(sum, std::memory_order_relaxed);
         });

@@ -118,8 +118,8 @@ private:
 
     /// Panels [begin, end) of one member's first or second weights.
     struct Chunk {
-        const Member* member;
-        std::int64_t begin, end;
+        const Member* member = nullptr;
+        std::int64_t begin = 0, end = 0;
     };
 
     /// The size of the chunk that begins at a panel. Few rows wait for memory, which is fastest when each thread reads
@@ -139,7 +139,7 @@ private:
         const std::int64_t guided = std::max(least, left / (2 * workers_));
         return std::min(left, x_.rows() > kMaxForwardRows ? round_up(guided, kMaxForwardPanels) : guided);
     }
-    /// The chunk of that number, or none beyond the last.
+    /// The chunk of that number.
     [[nodiscard]] Chunk chunk_at(bool second, std::int64_t number) const {
         for (const Member& member : members_) {
             const PackedWeight<T>* w = second ? member.second : member.first;
@@ -149,12 +149,15 @@ private:
                 begin = end;
             }
         }
-        return {nullptr, -number, 0};
+        return {};  // not reached: tickets end before
     }
-    /// How many chunks: asking for number n of m < n chunks leaves n - m.
     [[nodiscard]] std::int64_t chunks(bool second) const {
-        constexpr std::int64_t kBeyond = std::int64_t{1} << 62;
-        return kBeyond + chunk_at(second, kBeyond).begin;
+        std::int64_t count = 0;
+        for (const Member& member : members_) {
+            const PackedWeight<T>* w = second ? member.second : member.first;
+            for (std::int64_t begin = 0; w != nullptr && begin < w->panels(); ++count) begin += chunk_size(*w, begin);
+        }
+        return count;
     }
 
     void work_on(std::int64_t worker) {
@@ -223,14 +226,11 @@ private:
         await(progress(block).packed, size(3 * block), *member.first, panel, end);
         if (member.second != nullptr) {
             if (block >= layout_.slots) wait_for(progress(block - layout_.slots).second, second_chunks_);
-            std::byte* to = middle(block, member);
             multiply(first_, block, packed_x(block), *member.first, panel, end, scratch,
-                     [&](std::int64_t row, std::int64_t count, std::int64_t column, std::int64_t columns, const C* c,
-                         std::int64_t ldc) {
-                         pack_middle(block, row, count, column, columns, c, ldc, member.first->cols(), to);
-                     });
+                     PackTile{this, block, member.first->cols(), middle(block, member)});
         } else {
-            multiply(first_, block, packed_x(block), *member.first, panel, end, scratch, store_in(block, member));
+            multiply(first_, block, packed_x(block), *member.first, panel, end, scratch,
+                     StoreTile{this, block, &member});
         }
         progress(block).first.fetch_add(1, std::memory_order_release);
     }
@@ -239,7 +239,8 @@ private:
         const auto [of, panel, end] = chunk_at(true, chunk);
         const Member& member = *of;
         await(progress(block).first, first_chunks_, *member.second, panel, end);
-        multiply(second_, block, middle(block, member), *member.second, panel, end, scratch, store_in(block, member));
+        multiply(second_, block, middle(block, member), *member.second, panel, end, scratch,
+                 StoreTile{this, block, &member});
         progress(block).second.fetch_add(1, std::memory_order_release);
     }
 
@@ -256,14 +257,41 @@ private:
         wait_for(count, target);
     }
 
-    [[nodiscard]] auto store_in(std::int64_t block, const Member& member) const {
-        return [this, block, &member](std::int64_t row, std::int64_t count, std::int64_t column, std::int64_t columns,
-                                      const C* c, std::int64_t ldc) {
-            const MatrixView<Out>& y = member.y;
-            store_(c, ldc, member.bias == nullptr ? nullptr : member.bias + column, count, columns,
-                   y.row(block * layout_.block_rows + row) + column, y.leading_dimension());
-        };
-    }
+    /// Where a product's tiles go: into Y.
+    struct StoreTile {
+        const ForwardRun* run;
+        std::int64_t block;
+        const Member* member;
+
+        [[nodiscard]] Out* at(std::int64_t row, std::int64_t column) const {
+            return member->y.row(block * run->layout_.block_rows + row) + column;
+        }
+        /// Before the sums of a tile are done: fetches what they will overwrite.
+        void expect(std::int64_t row, std::int64_t count, std::int64_t column, std::int64_t columns) const {
+            constexpr std::int64_t kLine = 64 / sizeof(Out);
+            for (std::int64_t i = 0; i < count; ++i) {
+                for (std::int64_t j = 0; j < columns; j += kLine) prefetch(at(row + i, column + j));
+            }
+        }
+        void operator()(std::int64_t row, std::int64_t count, std::int64_t column, std::int64_t columns, const C* c,
+                        std::int64_t ldc) const {
+            run->store_(c, ldc, member->bias == nullptr ? nullptr : member->bias + column, count, columns,
+                        at(row, column), member->y.leading_dimension());
+        }
+    };
+    /// Or into the rows of the second product.
+    struct PackTile {
+        const ForwardRun* run;
+        std::int64_t block;
+        std::int64_t rank;
+        std::byte* to;
+
+        void expect(std::int64_t, std::int64_t, std::int64_t, std::int64_t) const {}
+        void operator()(std::int64_t row, std::int64_t count, std::int64_t column, std::int64_t columns, const C* c,
+                        std::int64_t ldc) const {
+            run->pack_middle(block, row, count, column, columns, c, ldc, rank, to);
+        }
+    };
 
     /// Hands panels [panel, end) of the product of a block of rows with w to `finish`, tile by tile.
     template <class Finish>
@@ -275,7 +303,8 @@ private:
         const std::int64_t row_count = rows(block);
         const bool one_tile = tile(block, 0).rows >= row_count;
         const std::int64_t group = one_tile ? tile(block, 0).panels : product.kernels.main().panels;
-        const bool resident = one_tile || tiles(block) * tile_bytes <= kForwardResidentBytes;
+        const bool resident =
+            one_tile || product.blocks(depth) == 1 || tiles(block) * tile_bytes <= kForwardResidentBytes;
         const std::int64_t pass = resident ? group : std::min(end - panel, kForwardChunkPanels);
         const std::int64_t ldc = pass * kWidth;
         for (; panel < end; panel += pass) {
@@ -295,6 +324,10 @@ private:
                             index < panels ? next + index * w.panel_size() : weights);
                         if (one_tile) ahead += kForwardAheadBytes;
                         C* c = scratch + row * ldc + (p - panel) * kWidth;
+                        const std::int64_t count = std::min<std::int64_t>(tile.rows, row_count - row);
+                        const std::int64_t columns = std::min(panels * kWidth, w.cols() - p * kWidth);
+                        const bool last = k + 1 == product.blocks(depth);
+                        if (last) finish.expect(row, count, p * kWidth, columns);
                         if (tile.panels == panels) {
                             tile.wide(steps, from, weights, w.panel_size(), ahead, c, ldc, k > 0);
                         } else {
@@ -303,10 +336,7 @@ private:
                                             k > 0);
                             }
                         }
-                        if (k + 1 == product.blocks(depth)) {
-                            finish(row, std::min<std::int64_t>(tile.rows, row_count - row), p * kWidth,
-                                   std::min(panels * kWidth, w.cols() - p * kWidth), c, ldc);
-                        }
+                        if (last) finish(row, count, p * kWidth, columns, c, ldc);
                         row += tile.rows;
                     }
                 }
