@@ -4,11 +4,11 @@
 // X is n x d_in (rows are tokens), W1 d_in x r, W2 r x d_out, b has d_out entries, Y is n x d_out, all row-major.
 // A forward costs 2 n r (d_in + d_out) operations instead of 2 n d_in d_out.
 //
-// T is the storage type of weights and activations: float, double, bf16 or f16. Products accumulate in float (double for
-// double), and X W1 is kept in it, with one exception: on the level avx512_bf16, bf16 layers round X W1 to bf16 from 9
-// rows on, as two chained bf16 layers do, because the second product then runs twice as fast. Intermediate::full in the
-// context's options keeps it in float there too. Elementwise, with u the unit roundoff of float and u' = 2^-8 that of
-// bf16, gamma = n u / (1 - n u), n = d_in + r + 2, before the one rounding to the type of Y:
+// T is the storage type of weights and activations: float, double, bf16 or f16. Products accumulate in float (double
+// for double), and X W1 is kept in it, with one exception: on the level avx512_bf16, bf16 layers round X W1 to bf16
+// from 9 rows on, as two chained bf16 layers do, because the second product then runs twice as fast. Intermediate::full
+// in the context's options keeps it in float there too. Elementwise, with u the unit roundoff of float and u' = 2^-8
+// that of bf16, gamma = n u / (1 - n u), n = d_in + r + 2, before the one rounding to the type of Y:
 //
 //     |error| <= gamma (|X| |W1| |W2| + |b|)                          X W1 in float
 //     |error| <= that, and u' (|X W1| |W2| + gamma |X| |W1| |W2|)     X W1 rounded
