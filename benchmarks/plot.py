@@ -39,6 +39,14 @@ def time_text(seconds):
     return f"{seconds * 1e6:.3g} µs"
 
 
+def limits(machine):
+    texts = [f'{machine["stream_gbs"]:.0f} GB/s'] if "stream_gbs" in machine else []
+    for key, kind in (("peak_gflops", "float"), ("peak_bf16_gflops", "bf16")):
+        if key in machine:
+            texts.append(f"{machine[key]:.0f} GFLOP/s of {kind}")
+    return ", ".join(texts)
+
+
 def draw(results, machine):
     cases = {}
     for result in results:
@@ -54,7 +62,7 @@ def draw(results, machine):
         f'<text x="{MARGIN}" y="20" font-size="13" font-weight="bold">Longer is faster; '
         "1 is the fastest of each case</text>",
         f'<text x="{MARGIN}" y="37" fill="#555">{escape(machine["cpu"])}, {machine["threads"]} threads, '
-        f'{machine["isa"]}; {machine["stream_gbs"]:.0f} GB/s, {machine["peak_gflops"]:.0f} GFLOP/s of float</text>',
+        f'{machine["isa"]}; {limits(machine)}</text>',
     ]
     y = 50
     for (kind, case), entries in cases.items():
