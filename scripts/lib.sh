@@ -63,6 +63,9 @@ missing_packages() {
             catch2) have_header catch2/catch.hpp || have_header catch2/catch_all.hpp ;;
             libomp-14-dev) [ -e /usr/lib/llvm-14/lib/libomp.so ] ;;
             libclang-rt-14-dev) [ -d /usr/lib/llvm-14/lib/clang ] ;;
+            qemu-user) have qemu-x86_64 ;;
+            libdnnl-dev) have_header dnnl.hpp ;;
+            libopenblas-openmp-dev) [ -n "$(find /usr/lib /usr/include -path '*openblas-openmp/*' -name cblas.h 2> /dev/null)" ] ;;
             python3) have python3 ;;
             python3-venv) have python3 && python3 -c 'import ensurepip, venv' 2> /dev/null ;;
             *) have "$package" ;;

@@ -1,5 +1,6 @@
 // compress - a Hugging Face checkpoint in, a smaller one out: reads the command line, shows progress, prints the
 // report.
+#include "measure.hpp"
 #include "progress.hpp"
 
 #include <lowrank/checkpoint.hpp>
@@ -7,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -36,6 +38,7 @@ Examples:
   compress StableLM-3B smaller --ranks q_proj=384,o_proj=384,gate_proj=512
   compress StableLM-3B smaller --config ranks.json --json report.json
   compress StableLM-3B --plan --ranks q_proj=384
+  compress StableLM-3B --plan --measure 1 --ranks q_proj=384
 
 Exit status: 0 success, 1 an error of the input or the system, 2 wrong usage.)";
 
@@ -47,6 +50,7 @@ struct Arguments {
     std::filesystem::path json;
     lowrank::Method method = lowrank::Method::automatic;
     int threads = 0;
+    std::int64_t measured_rows = 0;
     bool plan = false;
     bool force = false;
     bool quiet = false;
@@ -65,6 +69,9 @@ void declare(CLI::App& app, Arguments& arguments) {
     app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(CLI::NonNegativeNumber);
     app.add_option("--json", arguments.json, "also write the report, with every layer, to this file");
     app.add_flag("--plan", arguments.plan, "only count parameters and bytes, from the headers");
+    app.add_option("--measure", arguments.measured_rows,
+                   "with --plan: time each layer shape, dense and low-rank, for so many tokens at a time")
+        ->check(CLI::PositiveNumber);
     app.add_flag("--force", arguments.force, "replace OUT if it is there already");
     app.add_flag("--quiet", arguments.quiet, "print errors and warnings only");
     app.footer(kExamples);
@@ -83,6 +90,9 @@ void run(const Arguments& arguments) {
     const lowrank::CompressPlan plan = lowrank::plan_compression(model, config);
     if (arguments.plan) {
         print(lowrank::report_plan(model, plan), arguments);
+        if (arguments.measured_rows > 0) {
+            std::cout << '\n' << measure_plan(plan, arguments.threads, arguments.measured_rows);
+        }
         return;
     }
     const lowrank::cpu::Context cpu({.threads = arguments.threads});
@@ -112,6 +122,9 @@ int main(int argc, char** argv) {
         }
         if (arguments.output.empty() && !arguments.plan) {
             throw CLI::ValidationError("OUT is needed, the folder to write (or --plan, to only count)");
+        }
+        if (arguments.measured_rows > 0 && !arguments.plan) {
+            throw CLI::ValidationError("--measure times what --plan lists: it needs --plan");
         }
     } catch (const CLI::Success& success) {
         return app.exit(success);

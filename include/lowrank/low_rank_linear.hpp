@@ -4,9 +4,18 @@
 // X is n x d_in (rows are tokens), W1 d_in x r, W2 r x d_out, b has d_out entries, Y is n x d_out, all row-major.
 // A forward costs 2 n r (d_in + d_out) operations instead of 2 n d_in d_out.
 //
-// T is the storage type of weights and activations: float, double, bf16 or f16. Products accumulate, and X W1 is kept,
-// in float (double for double). A layer does not change after it is made, so threads may share one, each with its own
-// workspace. forward() with a span allocates nothing.
+// T is the storage type of weights and activations: float, double, bf16 or f16. Products accumulate in float (double
+// for double), and X W1 is kept in it, with one exception: on the level avx512_bf16, bf16 layers round X W1 to bf16
+// from 9 rows on, as two chained bf16 layers do, because the second product then runs twice as fast. Intermediate::full
+// in the context's options keeps it in float there too. Elementwise, with u the unit roundoff of float and u' = 2^-8
+// that of bf16, gamma = n u / (1 - n u), n = d_in + r + 2, before the one rounding to the type of Y:
+//
+//     |error| <= gamma (|X| |W1| |W2| + |b|)                          X W1 in float
+//     |error| <= that, and u' (|X W1| |W2| + gamma |X| |W1| |W2|)     X W1 rounded
+//
+// (Higham 2002, section 3.5.) NaN and infinity propagate as in those sums. A layer does not change after it is made, so
+// threads may share one, each with its own workspace. forward() with a span allocates nothing. The result is equal in
+// bits for any number of threads. docs/forward.md has more.
 //
 //     lowrank::LowRankLinear<lowrank::bf16> q_proj(factors, bias);
 //     lowrank::Workspace workspace(q_proj.workspace_bytes(cpu, 512));
@@ -18,31 +27,21 @@
 #include <lowrank/decompose_options.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/factors.hpp>
+#include <lowrank/layer.hpp>
 #include <lowrank/matrix.hpp>
-#include <lowrank/workspace.hpp>
 
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <span>
-#include <string>
 #include <vector>
 
 namespace lowrank {
-
-/// std::vector, std::span, std::array, ... of a Scalar type: what a bias may be given as.
-template <class B>
-concept ScalarRange = requires(const B& b) {
-    std::data(b);
-    std::size(b);
-}
-&&Scalar<std::remove_cvref_t<decltype(*std::data(std::declval<const B&>()))>>;
 
 template <Scalar T, class Space = HostSpace>
 class LowRankLinear;
 
 template <Scalar T>
-class LowRankLinear<T, HostSpace> {
+class LowRankLinear<T, HostSpace> : public detail::LayerForward<LowRankLinear<T, HostSpace>, T> {
 public:
     using Compute = compute_t<T>;
 
@@ -56,18 +55,11 @@ public:
     /// and d_out x r. A checkpoint of `compress` holds the latter: NAME.w2 is W1^T and NAME.w1 is W2^T.
     template <ScalarRange Bias = std::span<const T>>
     LowRankLinear(MatrixView<const T> w1, MatrixView<const T> w2, WeightLayout layout, const Bias& bias = {})
-        : w1_(w1, layout), w2_(w2, layout) {
+        : w1_(w1, layout), w2_(w2, layout), bias_(detail::layer_bias<T>(bias, w2_.cols())) {
         if (w1_.cols() != w2_.rows()) {
             throw ShapeError("the factors do not fit together: W1 is " + shape_string(w1_.rows(), w1_.cols()) +
                              ", W2 is " + shape_string(w2_.rows(), w2_.cols()) + "; d_in x r and r x d_out are needed");
         }
-        const auto count = static_cast<std::int64_t>(std::size(bias));
-        if (count != 0 && count != d_out()) {
-            throw ShapeError("a bias of " + std::to_string(count) +
-                             " entries does not fit d_out = " + std::to_string(d_out()));
-        }
-        bias_.reserve(std::size(bias));
-        for (const auto& entry : bias) bias_.push_back(static_cast<Compute>(entry));
     }
 
     /// Straight from a weight: decompose(context, weight, options), then as above. Needs <lowrank/decompose.hpp>.
@@ -96,42 +88,15 @@ public:
         return low_rank_workspace_bytes<T>(context, rows, d_in(), rank(), d_out());
     }
 
-    /// Y = (X W1) W2 + b, in T. Any number of rows, also 0; X and Y may be strided and must not overlap. Throws
-    /// ShapeError if a size does not fit or the workspace is below workspace_bytes(); otherwise allocates and throws
-    /// nothing.
-    template <class Context>
-    void forward(const Context& context, MatrixView<const T> x, MatrixView<T> y, std::span<std::byte> workspace) const {
-        run(context, x, y, workspace);
-    }
-
-    /// The same with the result in float, for bf16 and f16.
-    template <class Context>
-    requires(!ComputeScalar<T>) void forward(const Context& context, MatrixView<const T> x, MatrixView<Compute> y,
-                                             std::span<std::byte> workspace) const {
-        run(context, x, y, workspace);
-    }
-
-    /// The same with a workspace that grows when it has to.
-    template <class Context>
-    void forward(const Context& context, MatrixView<const T> x, MatrixView<T> y, Workspace& workspace) const {
-        run(context, x, y, workspace.reserve(workspace_bytes(context, x.rows())));
-    }
-    template <class Context>
-    requires(!ComputeScalar<T>) void forward(const Context& context, MatrixView<const T> x, MatrixView<Compute> y,
-                                             Workspace& workspace) const {
-        run(context, x, y, workspace.reserve(workspace_bytes(context, x.rows())));
-    }
-
-    /// For trying things out: allocates the result and the workspace.
-    template <class Context>
-    [[nodiscard]] Matrix<T> forward(const Context& context, MatrixView<const T> x) const {
-        Matrix<T> y(x.rows(), d_out());
-        Workspace workspace;
-        forward(context, x, y.view(), workspace);
-        return y;
+    /// This layer as one of those that share an X: see LinearGroup.
+    template <class Out>
+    [[nodiscard]] cpu::ForwardLayer<T, Out> part(MatrixView<Out> y) const {
+        return {&w1_, &w2_, bias_.empty() ? nullptr : bias_.data(), y};
     }
 
 private:
+    friend detail::LayerForward<LowRankLinear, T>;
+
     template <ComputeScalar C>
     static Matrix<T> rounded(const Matrix<C>& source) {
         Matrix<T> target(source.rows(), source.cols());
@@ -143,17 +108,6 @@ private:
 
     template <class Context, class Out>
     void run(const Context& context, MatrixView<const T> x, MatrixView<Out> y, std::span<std::byte> workspace) const {
-        if (x.cols() != d_in() || y.cols() != d_out() || x.rows() != y.rows()) {
-            throw ShapeError("a layer of " + shape_string(d_in(), d_out()) + " cannot map X, " +
-                             shape_string(x.rows(), x.cols()) + ", to Y, " + shape_string(y.rows(), y.cols()));
-        }
-        const std::size_t needed = workspace_bytes(context, x.rows());
-        if (workspace.size() < needed) {
-            throw ShapeError("a workspace of " + std::to_string(workspace.size()) +
-                             " bytes is too small: forward() of " + std::to_string(x.rows()) + " rows needs " +
-                             std::to_string(needed));
-        }
-        if (y.empty()) return;
         low_rank_forward<T, Out>(context, x, w1_, w2_, bias_.empty() ? nullptr : bias_.data(), y, workspace);
     }
 

@@ -7,6 +7,8 @@
 #include <lowrank/decompose.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/factors.hpp>
+#include <lowrank/linear.hpp>
+#include <lowrank/linear_group.hpp>
 #include <lowrank/low_rank_linear.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/model.hpp>

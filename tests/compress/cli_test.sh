@@ -60,6 +60,8 @@ grep -q '10,990' out && grep -q '6,638' out || fail "--plan: wrong counts"
 after parameters 10990 6638
 after bytes 29801 16425
 leaves in
+run 0 models/in --plan --ranks $ranks --measure 2
+grep -q 'low-rank us' out || fail "--measure: no table"
 run 0 models/in --plan --quiet --ranks $ranks
 [ ! -s out ] && [ ! -s err ] || fail "--quiet is not"
 run 0 models/in models/out --ranks $ranks --threads 1 --json report.json
@@ -76,6 +78,7 @@ run 0 models/in --plan --ranks k_proj=12
 grep -q '^warning: .*break-even' err || fail "no warning of a rank above break-even"
 
 # Wrong usage: 2.
+refuse 2 "needs --plan" models/in models/out --ranks $ranks --measure 1
 refuse 2 IN
 refuse 2 --ranks models/in models/new
 refuse 2 OUT models/in --ranks q_proj=6

@@ -46,10 +46,17 @@ private:
 /// Running them all on one thread is allowed.
 using ParallelFor = std::function<void(std::int64_t count, Task task)>;
 
+/// What happens to X W1 between the two products of a low-rank layer.
+enum class Intermediate : std::uint8_t {
+    automatic,  ///< as `full`, but rounded to bf16 where the bf16 dot product then runs both: see low_rank_linear.hpp
+    full,       ///< always kept in float (double for double)
+};
+
 struct ContextOptions {
     int threads = 0;                ///< 0: all that OpenMP offers; with `parallel_for`, how many run at a time
     ParallelFor parallel_for = {};  ///< the host engine's own threads
     std::optional<Isa> isa = {};    ///< a level at or below the machine's
+    Intermediate intermediate = Intermediate::automatic;
 };
 
 namespace detail {
@@ -83,7 +90,10 @@ public:
     /// this machine does not have.
     template <class Runner = detail::DefaultRunner>
     explicit Context(ContextOptions options = {}, Runner /*runner*/ = {})
-        : threads_(options.threads), parallel_for_(std::move(options.parallel_for)), run_(&Runner::run) {
+        : threads_(options.threads),
+          intermediate_(options.intermediate),
+          parallel_for_(std::move(options.parallel_for)),
+          run_(&Runner::run) {
         if (threads_ < 0) throw ValueError("a context cannot have " + std::to_string(threads_) + " threads");
         if (threads_ == 0 && parallel_for_) {
             throw ValueError("a context with its own parallel_for also needs `threads`: how many tasks run at a time");
@@ -99,6 +109,7 @@ public:
 
     [[nodiscard]] int threads() const { return threads_; }
     [[nodiscard]] Isa isa() const { return isa_; }
+    [[nodiscard]] Intermediate intermediate() const { return intermediate_; }
 
     /// The same context on the caller's thread alone: for work inside a parallel loop.
     [[nodiscard]] Context serial() const {
@@ -135,6 +146,7 @@ public:
 private:
     int threads_;
     Isa isa_ = Isa::portable;
+    Intermediate intermediate_;
     ParallelFor parallel_for_;
     void (*run_)(std::int64_t, int, Task);
 };

@@ -1,11 +1,13 @@
-// lowrank - the CPU's forward products, reached from LowRankLinear by argument-dependent look-up.
+// lowrank - the CPU's forward products, reached from the layers by argument-dependent look-up.
 // SPDX-License-Identifier: MIT
 #pragma once
 
 #include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/kernels/forward_run.hpp>
 #include <lowrank/cpu/packed_weight.hpp>
 #include <lowrank/matrix.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,47 +15,58 @@
 
 namespace lowrank::cpu {
 
-/// Bytes that low_rank_forward needs for `rows` rows.
+/// One of the layers that map the same X: Y = (X W1) W2 + b, or Y = X W1 + b where `w2` is null. `bias` has Y's columns
+/// or is null.
+template <Scalar T, Scalar Out>
+using ForwardLayer = detail::ForwardMember<T, Out>;
+
+/// Bytes that forward_layers needs for `rows` rows of d_in elements; `ranks` are those of the low-rank layers.
 template <Scalar T>
-std::size_t low_rank_workspace_bytes(const Context& /*context*/, std::int64_t rows, std::int64_t /*d_in*/,
-                                     std::int64_t rank, std::int64_t d_out) {
-    return static_cast<std::size_t>(rows * (rank + d_out)) * sizeof(compute_t<T>) + alignof(compute_t<T>);
+std::size_t forward_workspace_bytes(const Context& context, std::int64_t rows, std::int64_t d_in,
+                                    std::span<const std::int64_t> ranks) {
+    if (rows <= 0) return 0;
+    return static_cast<std::size_t>(detail::ForwardLayout<T>(context, rows, d_in, ranks).total);
 }
 
-namespace detail {
-
-/// y += x W for one row, in the order of W's rows.
-template <Scalar T, class X>
-void add_row_product(const X* x, const PackedWeight<T>& w, compute_t<T>* y) {
-    using C = compute_t<T>;
-    for (std::int64_t k = 0; k < w.rows(); ++k) {
-        const C factor = static_cast<C>(x[k]);
-        const T* row = w.row(k);
-        for (std::int64_t j = 0; j < w.cols(); ++j) y[j] += factor * static_cast<C>(row[j]);
-    }
+/// Every layer's Y from one X, which is read and packed once. `ranks` as above, in the order of the layers.
+template <Scalar T, Scalar Out>
+void forward_layers(const Context& context, MatrixView<const T> x, std::span<const ForwardLayer<T, Out>> layers,
+                    std::span<const std::int64_t> ranks, std::span<std::byte> workspace) {
+    if (x.rows() == 0) return;
+    const detail::ForwardLayout<T> layout(context, x.rows(), x.cols(), ranks);
+    void* base = workspace.data();
+    std::size_t space = workspace.size();
+    auto* aligned = static_cast<std::byte*>(std::align(64, workspace.size() - 64, base, space));
+    detail::ForwardRun<T, Out>(context, x, layers, layout, aligned);
 }
 
-}  // namespace detail
+template <Scalar T>
+std::size_t low_rank_workspace_bytes(const Context& context, std::int64_t rows, std::int64_t d_in, std::int64_t rank,
+                                     std::int64_t /*d_out*/) {
+    return forward_workspace_bytes<T>(context, rows, d_in, std::array{rank});
+}
 
 /// Y = (X W1) W2 + b. X is n x d_in, Y n x d_out, `bias` has d_out entries or is null.
 template <Scalar T, Scalar Out>
 void low_rank_forward(const Context& context, MatrixView<const T> x, const PackedWeight<T>& w1,
                       const PackedWeight<T>& w2, const compute_t<T>* bias, MatrixView<Out> y,
                       std::span<std::byte> workspace) {
-    using C = compute_t<T>;
-    void* base = workspace.data();
-    std::size_t space = workspace.size();
-    auto* scratch = static_cast<C*>(std::align(alignof(C), 1, base, space));
-    const std::int64_t width = w1.cols() + w2.cols();
-    context.parallel_for(x.rows(), [&](std::int64_t i) {
-        C* middle = scratch + i * width;
-        C* out = middle + w1.cols();
-        std::fill_n(middle, w1.cols(), C(0));
-        for (std::int64_t j = 0; j < w2.cols(); ++j) out[j] = bias != nullptr ? bias[j] : C(0);
-        detail::add_row_product(x.row(i), w1, middle);
-        detail::add_row_product(middle, w2, out);
-        for (std::int64_t j = 0; j < w2.cols(); ++j) y(i, j) = static_cast<Out>(out[j]);
-    });
+    const std::array<ForwardLayer<T, Out>, 1> layers{{{&w1, &w2, bias, y}}};
+    forward_layers<T, Out>(context, x, layers, std::array{w1.cols()}, workspace);
+}
+
+template <Scalar T>
+std::size_t linear_workspace_bytes(const Context& context, std::int64_t rows, std::int64_t d_in,
+                                   std::int64_t /*d_out*/) {
+    return forward_workspace_bytes<T>(context, rows, d_in, {});
+}
+
+/// Y = X W + b. X is n x d_in, Y n x d_out, `bias` has d_out entries or is null.
+template <Scalar T, Scalar Out>
+void linear_forward(const Context& context, MatrixView<const T> x, const PackedWeight<T>& w, const compute_t<T>* bias,
+                    MatrixView<Out> y, std::span<std::byte> workspace) {
+    const std::array<ForwardLayer<T, Out>, 1> layers{{{&w, nullptr, bias, y}}};
+    forward_layers<T, Out>(context, x, layers, {}, workspace);
 }
 
 }  // namespace lowrank::cpu

@@ -11,7 +11,6 @@
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <cpuid.h>
 #define LOWRANK_X86_KERNELS 1
-#include <cpuid.h>
 #else
 #define LOWRANK_X86_KERNELS 0
 #endif
@@ -20,7 +19,7 @@ namespace lowrank::cpu {
 
 /// Each level includes those before it.
 enum class Isa : std::uint8_t {
-    portable,     ///< what the translation unit is compiled for; products by Eigen
+    portable,     ///< what the translation unit is compiled for, in vectors of 16 bytes
     avx2,         ///< AVX2, FMA, F16C
     avx512,       ///< AVX-512 F, BW, DQ, VL
     avx512_bf16,  ///< and the bf16 dot product

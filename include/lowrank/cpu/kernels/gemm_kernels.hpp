@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <lowrank/cpu/kernels/panel.hpp>
 #include <lowrank/cpu/kernels/simd_avx2.hpp>
 #include <lowrank/cpu/kernels/simd_avx512.hpp>
 #include <lowrank/cpu/kernels/simd_portable.hpp>
@@ -10,10 +11,6 @@
 #include <type_traits>
 
 namespace lowrank::cpu::detail {
-
-/// Columns of a packed panel: one cache line of accumulators.
-template <class Element>
-inline constexpr int kPanelWidth = static_cast<int>(64 / sizeof(Element));
 
 namespace portable {
 #define LOWRANK_TARGET LOWRANK_TARGET_PORTABLE

@@ -11,6 +11,7 @@
 #include <lowrank/scalar.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -19,6 +20,10 @@ namespace lowrank::cpu::detail {
 
 /// How many elements past its panel a packer may write. The next panel's packing overwrites them.
 inline constexpr int kPackSlack = 8;
+
+// How far ahead of its use a lane is fetched: the prefetchers of some processors follow fewer lanes than a panel has.
+// Measured on Zen 5, 512 rows of X as 16 bits: packing takes 2 % of a forward less.
+inline constexpr std::int64_t kPackAheadBytes = 512;
 
 /// Part of an operand, seen as lanes (rows of op(A), columns of op(B)) and steps of the inner dimension.
 template <class S>
@@ -163,7 +168,9 @@ LOWRANK_TARGET_AVX2 void pack_transposed(const PackSource<S>& source, P* to, int
             LOWRANK_UNROLL
             for (int i = 0; i < kCount; ++i) {
                 const std::int64_t lane = std::min<std::int64_t>(group + i, source.lanes - 1);
-                v[i] = Lanes::load(source.data + lane * source.stride + k * kElements);
+                const S* from = source.data + lane * source.stride + k * kElements;
+                prefetch(reinterpret_cast<const std::byte*>(from) + kPackAheadBytes);
+                v[i] = Lanes::load(from);
             }
             Lanes::transpose(v);
             LOWRANK_UNROLL

@@ -3,12 +3,17 @@
 #pragma once
 
 #include <lowrank/cpu/kernels/target.hpp>
+#include <lowrank/scalar.hpp>
 
 #if LOWRANK_X86_KERNELS
 
 #include <cstdint>
 
 namespace lowrank::cpu::detail::avx512 {
+
+// GCC 12 warns that its own unmasked intrinsics read an undefined vector (GCC bug 105593). With all lanes on it emits
+// the unmasked instruction.
+inline constexpr __mmask16 kAllLanes = 0xffff;
 
 struct Float {
     using Element = float;  ///< what it accumulates in
@@ -22,11 +27,51 @@ struct Float {
     LOWRANK_INLINE_AVX512 static void store(float* to, Vector v) { _mm512_storeu_ps(to, v); }
     LOWRANK_INLINE_AVX512 static Vector broadcast(float value) { return _mm512_set1_ps(value); }
     LOWRANK_INLINE_AVX512 static Vector mul(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
+    LOWRANK_INLINE_AVX512 static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
     LOWRANK_INLINE_AVX512 static Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
 
     LOWRANK_INLINE_AVX512 static Operand load_packed(const float* from) { return load(from); }
     LOWRANK_INLINE_AVX512 static Operand broadcast_packed(const float* from) { return _mm512_set1_ps(*from); }
     LOWRANK_INLINE_AVX512 static Vector multiply_add(Operand a, Operand b, Vector c) { return fma(a, b, c); }
+
+    using Stored = float;
+    static constexpr int kDepth = 1;
+    LOWRANK_INLINE_AVX512 static Operand load_stored(const float* from, int /*d*/) { return load(from); }
+
+    LOWRANK_INLINE_AVX512 static void store_as(float* to, Vector v) { store(to, v); }
+    LOWRANK_INLINE_AVX512 static void store_as(f16* to, Vector v) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                            _mm512_maskz_cvtps_ph(kAllLanes, v, _MM_FROUND_TO_NEAREST_INT));
+    }
+    // The instruction for this, of AVX512-BF16, takes subnormals as zero.
+    LOWRANK_INLINE_AVX512 static void store_as(bf16* to, Vector v) {
+        const __m512i bits = _mm512_castps_si512(v);
+        const __m512i odd = _mm512_and_si512(_mm512_maskz_srli_epi32(kAllLanes, bits, 16), _mm512_set1_epi32(1));
+        const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        const __mmask16 nan = _mm512_cmpgt_epi32_mask(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)),
+                                                      _mm512_set1_epi32(0x7f800000));
+        const __m512i result = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                            _mm512_maskz_cvtepi32_epi16(kAllLanes, _mm512_maskz_srli_epi32(kAllLanes, result, 16)));
+    }
+};
+
+/// Weights in pairs of bf16 of the inner dimension, widened.
+struct Bf16 : Float {
+    using Stored = bf16;
+    static constexpr int kDepth = 2;
+    LOWRANK_INLINE_AVX512 static Operand load_stored(const bf16* from, int d) {
+        const __m512i pairs = _mm512_loadu_si512(from);
+        return _mm512_castsi512_ps(d == 0 ? _mm512_maskz_slli_epi32(kAllLanes, pairs, 16)
+                                          : _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000U))));
+    }
+};
+
+struct F16 : Float {
+    using Stored = f16;
+    LOWRANK_INLINE_AVX512 static Operand load_stored(const f16* from, int /*d*/) {
+        return _mm512_maskz_cvtph_ps(kAllLanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    }
 };
 
 struct Double {
@@ -41,11 +86,17 @@ struct Double {
     LOWRANK_INLINE_AVX512 static void store(double* to, Vector v) { _mm512_storeu_pd(to, v); }
     LOWRANK_INLINE_AVX512 static Vector broadcast(double value) { return _mm512_set1_pd(value); }
     LOWRANK_INLINE_AVX512 static Vector mul(Vector a, Vector b) { return _mm512_mul_pd(a, b); }
+    LOWRANK_INLINE_AVX512 static Vector add(Vector a, Vector b) { return _mm512_add_pd(a, b); }
     LOWRANK_INLINE_AVX512 static Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_pd(a, b, c); }
 
     LOWRANK_INLINE_AVX512 static Operand load_packed(const double* from) { return load(from); }
     LOWRANK_INLINE_AVX512 static Operand broadcast_packed(const double* from) { return _mm512_set1_pd(*from); }
     LOWRANK_INLINE_AVX512 static Vector multiply_add(Operand a, Operand b, Vector c) { return fma(a, b, c); }
+
+    using Stored = double;
+    static constexpr int kDepth = 1;
+    LOWRANK_INLINE_AVX512 static Operand load_stored(const double* from, int /*d*/) { return load(from); }
+    LOWRANK_INLINE_AVX512 static void store_as(double* to, Vector v) { store(to, v); }
 };
 
 }  // namespace lowrank::cpu::detail::avx512
@@ -69,6 +120,7 @@ struct Dot {
     LOWRANK_INLINE_AVX512_BF16 static void store(float* to, Vector v) { _mm512_storeu_ps(to, v); }
     LOWRANK_INLINE_AVX512_BF16 static Vector broadcast(float value) { return _mm512_set1_ps(value); }
     LOWRANK_INLINE_AVX512_BF16 static Vector mul(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
+    LOWRANK_INLINE_AVX512_BF16 static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
     LOWRANK_INLINE_AVX512_BF16 static Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
 
     LOWRANK_INLINE_AVX512_BF16 static Operand load_packed(const Bf16Pair* from) { return _mm512_loadu_si512(from); }
@@ -77,6 +129,12 @@ struct Dot {
     }
     LOWRANK_INLINE_AVX512_BF16 static Vector multiply_add(Operand a, Operand b, Vector c) {
         return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+    }
+
+    using Stored = bf16;
+    static constexpr int kDepth = 1;
+    LOWRANK_INLINE_AVX512_BF16 static Operand load_stored(const bf16* from, int /*d*/) {
+        return _mm512_loadu_si512(from);
     }
 };
 

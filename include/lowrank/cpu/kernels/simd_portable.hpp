@@ -6,6 +6,7 @@
 #pragma once
 
 #include <lowrank/cpu/kernels/target.hpp>
+#include <lowrank/scalar.hpp>
 
 #include <cstring>
 
@@ -52,6 +53,9 @@ struct Lanes {
     LOWRANK_INLINE_PORTABLE static Vector mul(Vector a, Vector b) {
         return a * b;
     }
+    LOWRANK_INLINE_PORTABLE static Vector add(Vector a, Vector b) {
+        return a + b;
+    }
     LOWRANK_INLINE_PORTABLE static Vector fma(Vector a, Vector b, Vector c) {
         return a * b + c;
     }
@@ -66,9 +70,36 @@ struct Lanes {
     LOWRANK_INLINE_PORTABLE static Vector multiply_add(Operand a, Operand b, Vector c) {
         return fma(a, b, c);
     }
+
+    using Stored = T;
+    static constexpr int kDepth = 1;
+    LOWRANK_INLINE_PORTABLE static Operand load_stored(const T* from, int /*d*/) {
+        return load(from);
+    }
+    template <class Out>
+    LOWRANK_INLINE_PORTABLE static void store_as(Out* to, Vector v) {
+        T lanes[kWidth];
+        store(lanes, v);
+        for (int i = 0; i < kWidth; ++i) to[i] = static_cast<Out>(lanes[i]);
+    }
 };
 
 using Float = Lanes<float>;
 using Double = Lanes<double>;
+
+/// Weights of 16 bits, widened; bf16 in pairs of the inner dimension.
+template <class S, int kPairs>
+struct Widened : Float {
+    using Stored = S;
+    static constexpr int kDepth = kPairs;
+    LOWRANK_INLINE_PORTABLE static Operand load_stored(const S* from, int d) {
+        float lanes[kWidth];
+        for (int i = 0; i < kWidth; ++i) lanes[i] = static_cast<float>(from[i * kDepth + d]);
+        return load(lanes);
+    }
+};
+
+using Bf16 = Widened<bf16, 2>;
+using F16 = Widened<f16, 1>;
 
 }  // namespace lowrank::cpu::detail::portable

@@ -45,4 +45,11 @@ inline void pause() {
 #endif
 }
 
+/// Asks for a cache line, of any address.
+LOWRANK_INLINE_PORTABLE void prefetch([[maybe_unused]] const void* line) {
+#if defined(__GNUC__)
+    __builtin_prefetch(line, 0, 3);
+#endif
+}
+
 }  // namespace lowrank::cpu::detail

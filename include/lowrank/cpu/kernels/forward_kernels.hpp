@@ -1,0 +1,155 @@
+// lowrank - the forward path's register kernels on each level, and their table.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <lowrank/cpu/kernels/panel.hpp>
+#include <lowrank/cpu/kernels/simd_avx2.hpp>
+#include <lowrank/cpu/kernels/simd_avx512.hpp>
+#include <lowrank/cpu/kernels/simd_portable.hpp>
+#include <lowrank/scalar.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace lowrank::cpu::detail {
+
+/// Elements of the inner dimension that one step of a PackedWeight holds: bf16 lies in pairs.
+template <class T>
+inline constexpr int kStoredPerStep = std::is_same_v<T, bf16> ? 2 : 1;
+
+namespace portable {
+#define LOWRANK_TARGET LOWRANK_TARGET_PORTABLE
+#include <lowrank/cpu/kernels/forward_tile.inl>
+#undef LOWRANK_TARGET
+}  // namespace portable
+
+#if LOWRANK_X86_KERNELS
+namespace avx2 {
+#define LOWRANK_TARGET LOWRANK_TARGET_AVX2
+#include <lowrank/cpu/kernels/forward_tile.inl>
+#undef LOWRANK_TARGET
+}  // namespace avx2
+namespace avx512 {
+#define LOWRANK_TARGET LOWRANK_TARGET_AVX512
+#include <lowrank/cpu/kernels/forward_tile.inl>
+#undef LOWRANK_TARGET
+}  // namespace avx512
+namespace avx512_bf16 {
+#define LOWRANK_TARGET LOWRANK_TARGET_AVX512_BF16
+#include <lowrank/cpu/kernels/forward_tile.inl>
+#undef LOWRANK_TARGET
+}  // namespace avx512_bf16
+#endif
+
+/// A kernel for `rows` rows of packed X: `wide` computes `panels` panels at once, `narrow` one.
+template <class C>
+struct ForwardTile {
+    using Function = void (*)(std::int64_t, const void*, const void*, std::int64_t, const std::byte*, C*, std::int64_t,
+                              bool);
+    int rows = 0;
+    int panels = 1;
+    Function wide = nullptr;
+    Function narrow = nullptr;
+};
+
+/// Which kernels multiply by weights of one type on one level.
+template <class C>
+struct ForwardKernels {
+    std::array<ForwardTile<C>, 6> tiles;  ///< ascending in rows, and at last the one for many
+    std::size_t count;
+    bool pairs;  ///< rows are packed as pairs of bf16, else as C
+
+    [[nodiscard]] const ForwardTile<C>& main() const { return tiles[count - 1]; }
+    /// The smallest tile that holds `rows` rows, or the one for many.
+    [[nodiscard]] const ForwardTile<C>& for_rows(std::int64_t rows) const {
+        if (rows == main().rows) return main();
+        for (const ForwardTile<C>& tile : tiles) {
+            if (tile.rows >= rows) return tile;
+        }
+        return main();
+    }
+};
+
+/// The widest tile of any level.
+inline constexpr int kMaxForwardRows = 16;
+inline constexpr int kMaxForwardPanels = 2;
+
+// As in gemm_kernels.hpp the tiles fill the registers with accumulators. Few rows take one panel at a time, so that the
+// weights are read from memory in one sequence, and split the sum to have 8 or more additions under way: the latency is
+// 4 cycles, and two start in each.
+template <class T>
+ForwardKernels<compute_t<T>> forward_kernels_for(Isa isa) {
+    using std::is_same_v;
+#if LOWRANK_X86_KERNELS
+    if (isa >= Isa::avx512) {
+        using V =
+            std::conditional_t<is_same_v<T, float>, avx512::Float,
+                               std::conditional_t<is_same_v<T, double>, avx512::Double,
+                                                  std::conditional_t<is_same_v<T, bf16>, avx512::Bf16, avx512::F16>>>;
+        return {{{{1, 1, avx512::forward_tile<V, 1, 1, 8>, avx512::forward_tile<V, 1, 1, 8>},
+                  {2, 1, avx512::forward_tile<V, 2, 1, 4>, avx512::forward_tile<V, 2, 1, 4>},
+                  {4, 1, avx512::forward_tile<V, 4, 1, 4>, avx512::forward_tile<V, 4, 1, 4>},
+                  {8, 1, avx512::forward_tile<V, 8, 1, 2>, avx512::forward_tile<V, 8, 1, 2>},
+                  {16, 1, avx512::forward_tile<V, 16, 1, 1>, avx512::forward_tile<V, 16, 1, 1>},
+                  {14, 2, avx512::forward_tile<V, 14, 2, 1>, avx512::forward_tile<V, 14, 1, 1>}}},
+                6,
+                false};
+    }
+    if (isa == Isa::avx2) {
+        using V = std::conditional_t<is_same_v<T, float>, avx2::Float,
+                                     std::conditional_t<is_same_v<T, double>, avx2::Double,
+                                                        std::conditional_t<is_same_v<T, bf16>, avx2::Bf16, avx2::F16>>>;
+        return {{{{1, 1, avx2::forward_tile<V, 1, 1, 4>, avx2::forward_tile<V, 1, 1, 4>},
+                  {2, 1, avx2::forward_tile<V, 2, 1, 2>, avx2::forward_tile<V, 2, 1, 2>},
+                  {4, 1, avx2::forward_tile<V, 4, 1, 1>, avx2::forward_tile<V, 4, 1, 1>},
+                  {6, 1, avx2::forward_tile<V, 6, 1, 1>, avx2::forward_tile<V, 6, 1, 1>}}},
+                4,
+                false};
+    }
+#endif
+    (void)isa;
+    using V =
+        std::conditional_t<is_same_v<T, float>, portable::Float,
+                           std::conditional_t<is_same_v<T, double>, portable::Double,
+                                              std::conditional_t<is_same_v<T, bf16>, portable::Bf16, portable::F16>>>;
+    return {{{{1, 1, portable::forward_tile<V, 1, 1, 2>, portable::forward_tile<V, 1, 1, 2>},
+              {3, 1, portable::forward_tile<V, 3, 1, 1>, portable::forward_tile<V, 3, 1, 1>}}},
+            2,
+            false};
+}
+
+#if LOWRANK_X86_KERNELS
+/// The same for bf16 rows in pairs, Isa::avx512_bf16 only.
+inline ForwardKernels<float> forward_dot_kernels() {
+    using V = avx512_bf16::Dot;
+    return {{{{1, 1, avx512_bf16::forward_tile<V, 1, 1, 8>, avx512_bf16::forward_tile<V, 1, 1, 8>},
+              {2, 1, avx512_bf16::forward_tile<V, 2, 1, 4>, avx512_bf16::forward_tile<V, 2, 1, 4>},
+              {4, 1, avx512_bf16::forward_tile<V, 4, 1, 4>, avx512_bf16::forward_tile<V, 4, 1, 4>},
+              {8, 1, avx512_bf16::forward_tile<V, 8, 1, 2>, avx512_bf16::forward_tile<V, 8, 1, 2>},
+              {16, 1, avx512_bf16::forward_tile<V, 16, 1, 1>, avx512_bf16::forward_tile<V, 16, 1, 1>},
+              {14, 2, avx512_bf16::forward_tile<V, 14, 2, 1>, avx512_bf16::forward_tile<V, 14, 1, 1>}}},
+            6,
+            true};
+}
+#endif
+
+/// Stores rows of results as Out.
+template <class C, class Out>
+using StoreRows = void (*)(const C*, std::int64_t, const C*, std::int64_t, std::int64_t, Out*, std::int64_t);
+
+template <class C, class Out>
+StoreRows<C, Out> store_rows_for(Isa isa) {
+    constexpr bool kFloat = std::is_same_v<C, float>;
+#if LOWRANK_X86_KERNELS
+    if (isa >= Isa::avx512) {
+        return avx512::store_rows<std::conditional_t<kFloat, avx512::Float, avx512::Double>, Out>;
+    }
+    if (isa == Isa::avx2) return avx2::store_rows<std::conditional_t<kFloat, avx2::Float, avx2::Double>, Out>;
+#endif
+    (void)isa;
+    return portable::store_rows<std::conditional_t<kFloat, portable::Float, portable::Double>, Out>;
+}
+
+}  // namespace lowrank::cpu::detail
