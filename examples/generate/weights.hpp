@@ -1,0 +1,105 @@
+// generate - tensors of a model by name, with the shapes that its config asks for.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "config.hpp"
+
+#include <lowrank/checkpoint/model_folder.hpp>
+#include <lowrank/error.hpp>
+#include <lowrank/linear.hpp>
+#include <lowrank/low_rank_linear.hpp>
+#include <lowrank/matrix.hpp>
+#include <lowrank/workspace.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace engine {
+
+/// Throws ShapeError, naming the tensor, unless it has this shape.
+inline void require_shape(const lowrank::ModelFolder& model, const std::string& name,
+                          const std::vector<std::uint64_t>& shape) {
+    const std::vector<std::uint64_t>& found = model.at(name).info->shape;
+    if (found == shape) return;
+    throw lowrank::ShapeError(lowrank::detail::path_text(model.folder()) + ": tensor " +
+                              lowrank::detail::name_text(name) + " has the shape " +
+                              lowrank::detail::shape_text(found) + ", but config.json asks for " +
+                              lowrank::detail::shape_text(shape));
+}
+
+inline std::vector<float> load_vector(const lowrank::ModelFolder& model, const std::string& name, std::int64_t size) {
+    require_shape(model, name, {static_cast<std::uint64_t>(size)});
+    const lowrank::StoredTensor tensor = model.at(name);
+    std::vector<float> values(static_cast<std::size_t>(size));
+    tensor.shard->copy(*tensor.info, std::span<float>(values));
+    return values;
+}
+
+template <lowrank::Scalar T>
+lowrank::Matrix<T> load_matrix(const lowrank::ModelFolder& model, const std::string& name, std::int64_t rows,
+                               std::int64_t cols) {
+    require_shape(model, name, {static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)});
+    const lowrank::StoredTensor tensor = model.at(name);
+    lowrank::Matrix<T> values = tensor.matrix<T>();
+    tensor.shard->release(*tensor.info);  // it is packed next, and not read from the file again
+    return values;
+}
+
+/// A linear layer of a model, dense or low-rank, with its result in float.
+template <lowrank::Scalar T>
+class AnyLinear {
+public:
+    AnyLinear(lowrank::Linear<T> layer) : layer_(std::move(layer)) {}         // NOLINT(google-explicit-constructor)
+    AnyLinear(lowrank::LowRankLinear<T> layer) : layer_(std::move(layer)) {}  // NOLINT(google-explicit-constructor)
+
+    /// MODULE.weight (d_out x d_in), or MODULE.w1 (d_out x r) and MODULE.w2 (r x d_in), as `compress` writes them; with
+    /// MODULE.bias if `biased`.
+    static AnyLinear load(const lowrank::ModelFolder& model, const std::string& module, std::int64_t d_in,
+                          std::int64_t d_out, bool biased) {
+        std::vector<float> bias;
+        if (biased) bias = load_vector(model, module + ".bias", d_out);
+        const auto factor = model.find(module + ".w2");
+        if (!factor || factor->info->shape.size() != 2) {
+            const auto weight = load_matrix<T>(model, module + ".weight", d_out, d_in);
+            return lowrank::Linear<T>(weight.view(), lowrank::WeightLayout::out_in, bias);
+        }
+        const auto rank = static_cast<std::int64_t>(factor->info->shape[0]);
+        const auto w2_of_file = load_matrix<T>(model, module + ".w2", rank, d_in);  // W1^T of the library
+        const auto w1_of_file = load_matrix<T>(model, module + ".w1", d_out, rank);
+        return lowrank::LowRankLinear<T>(w2_of_file.view(), w1_of_file.view(), lowrank::WeightLayout::out_in, bias);
+    }
+
+    [[nodiscard]] std::int64_t d_in() const {
+        return std::visit([](const auto& layer) { return layer.d_in(); }, layer_);
+    }
+    [[nodiscard]] std::int64_t d_out() const {
+        return std::visit([](const auto& layer) { return layer.d_out(); }, layer_);
+    }
+    [[nodiscard]] std::int64_t parameters() const {
+        return std::visit([](const auto& layer) { return layer.parameters(); }, layer_);
+    }
+    [[nodiscard]] std::size_t weight_bytes() const {
+        return std::visit([](const auto& layer) { return layer.weight_bytes(); }, layer_);
+    }
+    [[nodiscard]] std::size_t workspace_bytes(const lowrank::cpu::Context& context, std::int64_t rows) const {
+        return std::visit([&](const auto& layer) { return layer.workspace_bytes(context, rows); }, layer_);
+    }
+
+    [[nodiscard]] bool low_rank() const { return std::holds_alternative<lowrank::LowRankLinear<T>>(layer_); }
+
+    /// y = x W + b, with a workspace of at least workspace_bytes().
+    void forward(const lowrank::cpu::Context& context, lowrank::MatrixView<const T> x, lowrank::MatrixView<float> y,
+                 std::span<std::byte> workspace) const {
+        std::visit([&](const auto& layer) { layer.forward(context, x, y, workspace); }, layer_);
+    }
+
+private:
+    std::variant<lowrank::Linear<T>, lowrank::LowRankLinear<T>> layer_;
+};
+
+}  // namespace engine
