@@ -59,10 +59,10 @@ public:
         const auto linear = [&](const char* name, std::int64_t d_in, std::int64_t d_out, bool biased) {
             return AnyLinear<T>::load(model, module + name, d_in, d_out, biased);
         };
-        Attention attention(linear(".q_proj", config.hidden, config.query_size(), config.qkv_bias),
+        Attention attention{linear(".q_proj", config.hidden, config.query_size(), config.qkv_bias),
                             linear(".k_proj", config.hidden, config.kv_size(), config.qkv_bias),
                             linear(".v_proj", config.hidden, config.kv_size(), config.qkv_bias),
-                            linear(".o_proj", config.query_size(), config.hidden, config.output_bias), config);
+                            linear(".o_proj", config.query_size(), config.hidden, config.output_bias), config};
         if (config.head_norms) {
             attention.query_norms_ = head_norms(model, module + ".q_layernorm", config, config.heads);
             attention.key_norms_ = head_norms(model, module + ".k_layernorm", config, config.kv_heads);

@@ -19,9 +19,9 @@ template <lowrank::Scalar T>
 class Block {
 public:
     static Block load(const lowrank::ModelFolder& model, const std::string& module, const ModelConfig& config) {
-        Block block(Norm::load(model, module + ".input_layernorm", config, config.hidden, true),
+        Block block{Norm::load(model, module + ".input_layernorm", config, config.hidden, true),
                     Attention<T>::load(model, module + ".self_attn", config),
-                    Mlp<T>::load(model, module + ".mlp", config));
+                    Mlp<T>::load(model, module + ".mlp", config)};
         if (!config.parallel_residual) {
             block.mlp_norm_ = Norm::load(model, module + ".post_attention_layernorm", config, config.hidden, true);
         }

@@ -71,8 +71,9 @@ Bpe::Bpe(std::unordered_map<std::string, Token> vocabulary,
     for (std::size_t rank = 0; rank < merges.size(); ++rank) {
         const auto& [left, right] = merges[rank];
         try {
-            merges_.insert_or_assign(key(token(left), token(right)),
-                                     Merge{static_cast<std::int32_t>(rank), token(left + right)});
+            const Token first = token(left);
+            const Token second = token(right);
+            merges_.insert_or_assign(key(first, second), Merge{static_cast<std::int32_t>(rank), token(left + right)});
         } catch (const lowrank::ValueError& error) {
             throw lowrank::ValueError("merge " + std::to_string(rank + 1) + " of " + lowrank::detail::name_text(left) +
                                       " and " + lowrank::detail::name_text(right) + ": " + error.what());

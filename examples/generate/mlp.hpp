@@ -19,9 +19,9 @@ public:
         const auto linear = [&](const char* name, std::int64_t d_in, std::int64_t d_out) {
             return AnyLinear<T>::load(model, module + name, d_in, d_out, config.mlp_bias);
         };
-        return Mlp(linear(".gate_proj", config.hidden, config.intermediate),
+        return Mlp{linear(".gate_proj", config.hidden, config.intermediate),
                    linear(".up_proj", config.hidden, config.intermediate),
-                   linear(".down_proj", config.intermediate, config.hidden));
+                   linear(".down_proj", config.intermediate, config.hidden)};
     }
 
     /// at.branch = mlp(input).

@@ -61,17 +61,16 @@ public:
     /// MODULE.bias if `biased`.
     static AnyLinear load(const lowrank::ModelFolder& model, const std::string& module, std::int64_t d_in,
                           std::int64_t d_out, bool biased) {
-        std::vector<float> bias;
-        if (biased) bias = load_vector(model, module + ".bias", d_out);
+        const auto bias = [&] { return biased ? load_vector(model, module + ".bias", d_out) : std::vector<float>(); };
         const auto factor = model.find(module + ".w2");
         if (!factor || factor->info->shape.size() != 2) {
             const auto weight = load_matrix<T>(model, module + ".weight", d_out, d_in);
-            return lowrank::Linear<T>(weight.view(), lowrank::WeightLayout::out_in, bias);
+            return lowrank::Linear<T>(weight.view(), lowrank::WeightLayout::out_in, bias());
         }
         const auto rank = static_cast<std::int64_t>(factor->info->shape[0]);
         const auto w2_of_file = load_matrix<T>(model, module + ".w2", rank, d_in);  // W1^T of the library
         const auto w1_of_file = load_matrix<T>(model, module + ".w1", d_out, rank);
-        return lowrank::LowRankLinear<T>(w2_of_file.view(), w1_of_file.view(), lowrank::WeightLayout::out_in, bias);
+        return lowrank::LowRankLinear<T>(w2_of_file.view(), w1_of_file.view(), lowrank::WeightLayout::out_in, bias());
     }
 
     [[nodiscard]] std::int64_t d_in() const {
