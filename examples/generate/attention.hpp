@@ -11,13 +11,17 @@
 #include "weights.hpp"
 
 #include <lowrank/cpu/gemm.hpp>
+#include <lowrank/linear_group.hpp>
 #include <lowrank/matrix.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace engine {
@@ -57,12 +61,14 @@ public:
 
     static Attention load(const lowrank::ModelFolder& model, const std::string& module, const ModelConfig& config) {
         const auto linear = [&](const char* name, std::int64_t d_in, std::int64_t d_out, bool biased) {
-            return AnyLinear<T>::load(model, module + name, d_in, d_out, biased);
+            return load_linear<T>(model, module + name, d_in, d_out, biased);
         };
-        Attention attention{linear(".q_proj", config.hidden, config.query_size(), config.qkv_bias),
-                            linear(".k_proj", config.hidden, config.kv_size(), config.qkv_bias),
-                            linear(".v_proj", config.hidden, config.kv_size(), config.qkv_bias),
-                            linear(".o_proj", config.query_size(), config.hidden, config.output_bias), config};
+        std::vector<AnyLinear<T>> qkv;
+        qkv.push_back(linear(".q_proj", config.hidden, config.query_size(), config.qkv_bias));
+        qkv.push_back(linear(".k_proj", config.hidden, config.kv_size(), config.qkv_bias));
+        qkv.push_back(linear(".v_proj", config.hidden, config.kv_size(), config.qkv_bias));
+        AnyLinear<T> output = linear(".o_proj", config.query_size(), config.hidden, config.output_bias);
+        Attention attention(std::move(qkv), std::move(output), config);
         if (config.head_norms) {
             attention.query_norms_ = head_norms(model, module + ".q_layernorm", config, config.heads);
             attention.key_norms_ = head_norms(model, module + ".k_layernorm", config, config.kv_heads);
@@ -81,10 +87,16 @@ public:
 
     template <class F>
     void each_linear(F&& visit) const {
-        visit("q_proj", q_proj_);
-        visit("k_proj", k_proj_);
-        visit("v_proj", v_proj_);
-        visit("o_proj", o_proj_);
+        visit("q_proj", qkv_.layers()[0]);
+        visit("k_proj", qkv_.layers()[1]);
+        visit("v_proj", qkv_.layers()[2]);
+        visit("o_proj", o_proj_.layers()[0]);
+    }
+    /// Calls visit(group) for the layers of each input.
+    template <class F>
+    void each_group(F&& visit) const {
+        visit(qkv_);
+        visit(o_proj_);
     }
     [[nodiscard]] std::int64_t norm_parameters() const {
         std::int64_t count = 0;
@@ -94,11 +106,9 @@ public:
     }
 
 private:
-    Attention(AnyLinear<T> q, AnyLinear<T> k, AnyLinear<T> v, AnyLinear<T> o, const ModelConfig& config)
-        : q_proj_(std::move(q)),
-          k_proj_(std::move(k)),
-          v_proj_(std::move(v)),
-          o_proj_(std::move(o)),
+    Attention(std::vector<AnyLinear<T>> qkv, AnyLinear<T> output, const ModelConfig& config)
+        : qkv_(std::move(qkv)),
+          o_proj_(std::move(output)),
           heads_(config.heads),
           kv_heads_(config.kv_heads),
           head_size_(config.head_size),
@@ -115,10 +125,8 @@ private:
     }
 
     void project(const Pass<T>& pass) const {
-        const auto x = pass.input(pass.at.attention_input);
-        q_proj_.forward(pass.context, x, pass.used(pass.at.query), pass.workspace);
-        k_proj_.forward(pass.context, x, pass.used(pass.at.key), pass.workspace);
-        v_proj_.forward(pass.context, x, pass.used(pass.at.value), pass.workspace);
+        const std::array results = {pass.used(pass.at.query), pass.used(pass.at.key), pass.used(pass.at.value)};
+        qkv_.forward(pass.context, pass.input(pass.at.attention_input), std::span(results), pass.workspace);
     }
 
     /// The heads' norms, then the rotation by position.
@@ -206,10 +214,12 @@ private:
     }
 
     void output(const Pass<T>& pass) const {
-        o_proj_.forward(pass.context, pass.input(pass.at.output_input), pass.used(pass.at.branch), pass.workspace);
+        const std::array results = {pass.used(pass.at.branch)};
+        o_proj_.forward(pass.context, pass.input(pass.at.output_input), std::span(results), pass.workspace);
     }
 
-    AnyLinear<T> q_proj_, k_proj_, v_proj_, o_proj_;
+    lowrank::LinearGroup<T> qkv_;
+    lowrank::LinearGroup<T> o_proj_;
     std::vector<Norm> query_norms_, key_norms_;  // one for each head, or none
     std::int64_t heads_, kv_heads_, head_size_;
     float scale_;

@@ -48,6 +48,12 @@ public:
         attention_.each_linear(visit);
         mlp_.each_linear(visit);
     }
+    /// Calls visit(group) for the linear layers of each input.
+    template <class F>
+    void each_group(F&& visit) const {
+        attention_.each_group(visit);
+        mlp_.each_group(visit);
+    }
     [[nodiscard]] std::int64_t norm_parameters() const {
         return input_norm_.parameters() + (mlp_norm_ ? mlp_norm_->parameters() : 0) + attention_.norm_parameters();
     }

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace engine {
@@ -64,15 +65,14 @@ struct Decoder {
     Embedding embedding;
     std::vector<Block<T>> blocks;
     Norm norm;
-    AnyLinear<T> head;
+    lowrank::LinearGroup<T> head;
 
     Decoder(ModelConfig made_of, lowrank::ModelFolder opened)
         : config(std::move(made_of)),
           folder(std::move(opened)),
           embedding(folder, config),
           norm(Norm::load(folder, "model.norm", config, config.hidden, true)),
-          head(AnyLinear<T>::load(folder, config.tied_head ? kEmbedding : kHead, config.hidden, config.vocabulary,
-                                  false)) {
+          head(load_linear<T>(folder, config.tied_head ? kEmbedding : kHead, config.hidden, config.vocabulary, false)) {
         for (std::int64_t i = 0; i < config.layers; ++i) {
             blocks.push_back(Block<T>::load(folder, "model.layers." + std::to_string(i), config));
         }
@@ -91,6 +91,11 @@ struct Decoder {
         for (const Block<T>& block : blocks) {
             block.each_linear([&](const char* /*name*/, const AnyLinear<T>& layer) { visit(layer); });
         }
+        visit(head.layers()[0]);
+    }
+    template <class F>
+    void each_group(F&& visit) const {
+        for (const Block<T>& block : blocks) block.each_group(visit);
         visit(head);
     }
 };
@@ -111,10 +116,10 @@ public:
           logits_(std::min(rows_, kMostLogits), model.config.vocabulary) {
         for (std::int64_t i = 0; i < model.config.layers; ++i) caches_.emplace_back(model.config, capacity_);
         std::size_t bytes = 0;
-        model.each_linear([&](const AnyLinear<T>& layer) {
+        model.each_group([&](const lowrank::LinearGroup<T>& group) {
             // The workspace need not grow with the rows.
             for (const std::int64_t rows : {std::int64_t{1}, rows_}) {
-                bytes = std::max(bytes, layer.workspace_bytes(context, rows));
+                bytes = std::max(bytes, group.workspace_bytes(context, rows));
             }
         });
         static_cast<void>(workspace_.reserve(bytes));
@@ -149,7 +154,7 @@ public:
         for (std::int64_t row = 0; row < count; ++row) {
             model_.norm.apply(kernels_, at_.x.row(first + row), at_.head_input.row(row));
         }
-        model_.head.forward(context_, {at_.head_input.data(), count, at_.head_input.cols()}, out,
+        model_.head.forward(context_, {at_.head_input.data(), count, at_.head_input.cols()}, std::span(&out, 1),
                             workspace_.reserve(0));
         return out;
     }
@@ -192,17 +197,23 @@ public:
         std::int64_t count = decoder_.norm.parameters();
         if (!decoder_.config.tied_head) count += decoder_.config.vocabulary * decoder_.config.hidden;
         for (const Block<T>& block : decoder_.blocks) count += block.norm_parameters();
-        decoder_.each_linear([&](const AnyLinear<T>& layer) { count += layer.parameters(); });
+        decoder_.each_linear([&](const AnyLinear<T>& layer) {
+            count += std::visit([](const auto& l) { return l.parameters(); }, layer);
+        });
         return count;
     }
     [[nodiscard]] std::size_t weight_bytes() const override {
         std::size_t bytes = 0;
-        decoder_.each_linear([&](const AnyLinear<T>& layer) { bytes += layer.weight_bytes(); });
+        decoder_.each_linear([&](const AnyLinear<T>& layer) {
+            bytes += std::visit([](const auto& l) { return l.weight_bytes(); }, layer);
+        });
         return bytes;
     }
     [[nodiscard]] std::int64_t low_rank_layers() const override {
         std::int64_t count = 0;
-        decoder_.each_linear([&](const AnyLinear<T>& layer) { count += layer.low_rank() ? 1 : 0; });
+        decoder_.each_linear([&](const AnyLinear<T>& layer) {
+            count += std::holds_alternative<lowrank::LowRankLinear<T>>(layer) ? 1 : 0;
+        });
         return count;
     }
     [[nodiscard]] std::int64_t linear_layers() const override {

@@ -6,9 +6,14 @@
 #include "config.hpp"
 #include "weights.hpp"
 
+#include <lowrank/linear_group.hpp>
+
+#include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace engine {
 
@@ -17,11 +22,12 @@ class Mlp {
 public:
     static Mlp load(const lowrank::ModelFolder& model, const std::string& module, const ModelConfig& config) {
         const auto linear = [&](const char* name, std::int64_t d_in, std::int64_t d_out) {
-            return AnyLinear<T>::load(model, module + name, d_in, d_out, config.mlp_bias);
+            return load_linear<T>(model, module + name, d_in, d_out, config.mlp_bias);
         };
-        return Mlp{linear(".gate_proj", config.hidden, config.intermediate),
-                   linear(".up_proj", config.hidden, config.intermediate),
-                   linear(".down_proj", config.intermediate, config.hidden)};
+        std::vector<AnyLinear<T>> gate_up;
+        gate_up.push_back(linear(".gate_proj", config.hidden, config.intermediate));
+        gate_up.push_back(linear(".up_proj", config.hidden, config.intermediate));
+        return Mlp(std::move(gate_up), linear(".down_proj", config.intermediate, config.hidden));
     }
 
     /// at.branch = mlp(input).
@@ -33,18 +39,23 @@ public:
 
     template <class F>
     void each_linear(F&& visit) const {
-        visit("gate_proj", gate_proj_);
-        visit("up_proj", up_proj_);
-        visit("down_proj", down_proj_);
+        visit("gate_proj", gate_up_.layers()[0]);
+        visit("up_proj", gate_up_.layers()[1]);
+        visit("down_proj", down_proj_.layers()[0]);
+    }
+    template <class F>
+    void each_group(F&& visit) const {
+        visit(gate_up_);
+        visit(down_proj_);
     }
 
 private:
-    Mlp(AnyLinear<T> gate, AnyLinear<T> up, AnyLinear<T> down)
-        : gate_proj_(std::move(gate)), up_proj_(std::move(up)), down_proj_(std::move(down)) {}
+    Mlp(std::vector<AnyLinear<T>> gate_up, AnyLinear<T> down)
+        : gate_up_(std::move(gate_up)), down_proj_(std::move(down)) {}
 
     void expand(const Pass<T>& pass, const lowrank::Matrix<T>& input) const {
-        gate_proj_.forward(pass.context, pass.input(input), pass.used(pass.at.gate), pass.workspace);
-        up_proj_.forward(pass.context, pass.input(input), pass.used(pass.at.up), pass.workspace);
+        const std::array results = {pass.used(pass.at.gate), pass.used(pass.at.up)};
+        gate_up_.forward(pass.context, pass.input(input), std::span(results), pass.workspace);
     }
 
     void activate(const Pass<T>& pass) const {
@@ -55,10 +66,12 @@ private:
     }
 
     void contract(const Pass<T>& pass) const {
-        down_proj_.forward(pass.context, pass.input(pass.at.down_input), pass.used(pass.at.branch), pass.workspace);
+        const std::array results = {pass.used(pass.at.branch)};
+        down_proj_.forward(pass.context, pass.input(pass.at.down_input), std::span(results), pass.workspace);
     }
 
-    AnyLinear<T> gate_proj_, up_proj_, down_proj_;
+    lowrank::LinearGroup<T> gate_up_;
+    lowrank::LinearGroup<T> down_proj_;
 };
 
 }  // namespace engine

@@ -7,16 +7,13 @@
 #include <lowrank/checkpoint/model_folder.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/linear.hpp>
+#include <lowrank/linear_group.hpp>
 #include <lowrank/low_rank_linear.hpp>
 #include <lowrank/matrix.hpp>
-#include <lowrank/workspace.hpp>
 
-#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
-#include <utility>
-#include <variant>
 #include <vector>
 
 namespace engine {
@@ -50,55 +47,25 @@ lowrank::Matrix<T> load_matrix(const lowrank::ModelFolder& model, const std::str
     return values;
 }
 
-/// A linear layer of a model, dense or low-rank, with its result in float.
+/// A linear layer of a model, dense or low-rank.
 template <lowrank::Scalar T>
-class AnyLinear {
-public:
-    AnyLinear(lowrank::Linear<T> layer) : layer_(std::move(layer)) {}         // NOLINT(google-explicit-constructor)
-    AnyLinear(lowrank::LowRankLinear<T> layer) : layer_(std::move(layer)) {}  // NOLINT(google-explicit-constructor)
+using AnyLinear = typename lowrank::LinearGroup<T>::Layer;
 
-    /// MODULE.weight (d_out x d_in), or MODULE.w1 (d_out x r) and MODULE.w2 (r x d_in), as `compress` writes them; with
-    /// MODULE.bias if `biased`.
-    static AnyLinear load(const lowrank::ModelFolder& model, const std::string& module, std::int64_t d_in,
-                          std::int64_t d_out, bool biased) {
-        const auto bias = [&] { return biased ? load_vector(model, module + ".bias", d_out) : std::vector<float>(); };
-        const auto factor = model.find(module + ".w2");
-        if (!factor || factor->info->shape.size() != 2) {
-            const auto weight = load_matrix<T>(model, module + ".weight", d_out, d_in);
-            return lowrank::Linear<T>(weight.view(), lowrank::WeightLayout::out_in, bias());
-        }
-        const auto rank = static_cast<std::int64_t>(factor->info->shape[0]);
-        const auto w2_of_file = load_matrix<T>(model, module + ".w2", rank, d_in);  // W1^T of the library
-        const auto w1_of_file = load_matrix<T>(model, module + ".w1", d_out, rank);
-        return lowrank::LowRankLinear<T>(w2_of_file.view(), w1_of_file.view(), lowrank::WeightLayout::out_in, bias());
+/// MODULE.weight (d_out x d_in), or MODULE.w1 (d_out x r) and MODULE.w2 (r x d_in), as `compress` writes them; with
+/// MODULE.bias if `biased`.
+template <lowrank::Scalar T>
+AnyLinear<T> load_linear(const lowrank::ModelFolder& model, const std::string& module, std::int64_t d_in,
+                         std::int64_t d_out, bool biased) {
+    const auto bias = [&] { return biased ? load_vector(model, module + ".bias", d_out) : std::vector<float>(); };
+    const auto factor = model.find(module + ".w2");
+    if (!factor || factor->info->shape.size() != 2) {
+        const auto weight = load_matrix<T>(model, module + ".weight", d_out, d_in);
+        return lowrank::Linear<T>(weight.view(), lowrank::WeightLayout::out_in, bias());
     }
-
-    [[nodiscard]] std::int64_t d_in() const {
-        return std::visit([](const auto& layer) { return layer.d_in(); }, layer_);
-    }
-    [[nodiscard]] std::int64_t d_out() const {
-        return std::visit([](const auto& layer) { return layer.d_out(); }, layer_);
-    }
-    [[nodiscard]] std::int64_t parameters() const {
-        return std::visit([](const auto& layer) { return layer.parameters(); }, layer_);
-    }
-    [[nodiscard]] std::size_t weight_bytes() const {
-        return std::visit([](const auto& layer) { return layer.weight_bytes(); }, layer_);
-    }
-    [[nodiscard]] std::size_t workspace_bytes(const lowrank::cpu::Context& context, std::int64_t rows) const {
-        return std::visit([&](const auto& layer) { return layer.workspace_bytes(context, rows); }, layer_);
-    }
-
-    [[nodiscard]] bool low_rank() const { return std::holds_alternative<lowrank::LowRankLinear<T>>(layer_); }
-
-    /// y = x W + b, with a workspace of at least workspace_bytes().
-    void forward(const lowrank::cpu::Context& context, lowrank::MatrixView<const T> x, lowrank::MatrixView<float> y,
-                 std::span<std::byte> workspace) const {
-        std::visit([&](const auto& layer) { layer.forward(context, x, y, workspace); }, layer_);
-    }
-
-private:
-    std::variant<lowrank::Linear<T>, lowrank::LowRankLinear<T>> layer_;
-};
+    const auto rank = static_cast<std::int64_t>(factor->info->shape[0]);
+    const auto w2_of_file = load_matrix<T>(model, module + ".w2", rank, d_in);  // W1^T of the library
+    const auto w1_of_file = load_matrix<T>(model, module + ".w1", d_out, rank);
+    return lowrank::LowRankLinear<T>(w2_of_file.view(), w1_of_file.view(), lowrank::WeightLayout::out_in, bias());
+}
 
 }  // namespace engine
