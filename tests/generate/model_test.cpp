@@ -8,16 +8,54 @@
 #include "catch.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
+#include <new>
 #include <span>
 #include <string>
 #include <vector>
 
 using namespace lowrank;
 using engine::Token;
+
+namespace {
+
+std::atomic<long> allocations = 0;
+
+void* counted(std::size_t size, std::size_t alignment) {
+    ++allocations;
+    void* memory = alignment == 0 ? std::malloc(size)
+                                  : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (memory == nullptr) throw std::bad_alloc();
+    return memory;
+}
+
+}  // namespace
+
+// Every allocation of this program is counted, so that a test can require none.
+void* operator new(std::size_t size) {
+    return counted(size, 0);
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    return counted(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
 
 namespace {
 
@@ -132,6 +170,26 @@ TEST_CASE("a model keeps the type that it is stored in, and knows its size") {
     const auto low_rank = engine::load_model(folder_of("llama-low-rank"));
     CHECK(low_rank->type() == engine::StorageType::f32);
     CHECK(low_rank->low_rank_layers() == 7);
+}
+
+TEST_CASE("a token that is read alone allocates nothing") {
+    const std::string name = GENERATE(from_range(kModels));
+    CAPTURE(name);
+    const auto type = GENERATE(engine::StorageType::f32, engine::StorageType::bf16);
+    const auto model = engine::load_model(folder_of(name), type);
+    const cpu::Context context({.threads = 2});
+    const auto session = model->start(context, {.capacity = 16, .rows = 8});
+    const std::vector<Token> ids = {1, 2, 3, 4, 5};
+    session->feed(ids);
+    const std::span<const Token> one(ids.data(), 1);
+    session->feed(one);
+    static_cast<void>(session->logits(0, 1));
+    const long before = allocations;
+    for (int i = 0; i < 5; ++i) {
+        session->feed(one);
+        static_cast<void>(session->logits(0, 1));
+    }
+    CHECK(allocations == before);
 }
 
 TEST_CASE("a session refuses what it cannot do, and goes on") {
