@@ -61,6 +61,8 @@ missing_packages() {
             nlohmann-json3-dev) have_header nlohmann/json.hpp ;;
             libcli11-dev) have_header CLI/CLI.hpp ;;
             catch2) have_header catch2/catch.hpp || have_header catch2/catch_all.hpp ;;
+            libpcre2-dev) have_header pcre2.h ;;
+            libutf8proc-dev) have_header utf8proc.h ;;
             libomp-14-dev) [ -e /usr/lib/llvm-14/lib/libomp.so ] ;;
             libclang-rt-14-dev) [ -d /usr/lib/llvm-14/lib/clang ] ;;
             qemu-user) have qemu-x86_64 ;;
@@ -104,7 +106,8 @@ need_packages() {
 
 # What every build needs; sets CXX.
 need_build_tools() {
-    need_packages "$(compiler_package)" cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev catch2
+    need_packages "$(compiler_package)" cmake ninja-build libeigen3-dev nlohmann-json3-dev libcli11-dev catch2 \
+        libpcre2-dev libutf8proc-dev
     find_compiler
 }
 

@@ -12,8 +12,8 @@
 // "exact" is then false if `after` counts layers as dense whose rank is not known. A dense layer has a "reason".
 #pragma once
 
-#include <lowrank/checkpoint/atomic_file.hpp>
 #include <lowrank/checkpoint/compress_plan.hpp>
+#include <lowrank/checkpoint/write_json.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/factors.hpp>
 #include <lowrank/rank.hpp>
@@ -160,27 +160,9 @@ inline nlohmann::ordered_json report_json(const CompressReport& report) {
     return json;
 }
 
-/// Writes the JSON form. A path that names a device or a pipe (/dev/stdout) is written to as it is; a file is
-/// replaced as a whole. Throws IoError.
+/// Writes the JSON form as `write_json` does. Throws IoError.
 inline void write_report(const CompressReport& report, const std::filesystem::path& path) {
-    // A path need not be UTF-8: bytes that are not become U+FFFD instead of an error after all the work.
-    const std::string text =
-        report_json(report).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-    std::error_code error;
-    const auto status = std::filesystem::status(path, error);
-    if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status)) {
-        AtomicFile file(path);
-        file.append(text);
-        file.commit();
-        return;
-    }
-    std::FILE* stream = std::fopen(path.c_str(), "w");
-    if (stream == nullptr) detail::throw_io(path, "cannot open", errno);
-    const bool written = std::fwrite(text.data(), 1, text.size(), stream) == text.size();
-    const int reason = errno;
-    if (const bool closed = std::fclose(stream) == 0; !written || !closed) {
-        detail::throw_io(path, "cannot write", written ? errno : reason);
-    }
+    detail::write_json(report_json(report), path);
 }
 
 }  // namespace lowrank

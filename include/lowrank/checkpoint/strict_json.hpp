@@ -17,14 +17,14 @@
 
 namespace lowrank::detail {
 
-/// Parses `text`; `file` names it in messages. Keys keep their order. Throws FormatError for what is not JSON, for a
-/// key that comes twice in one object (which JSON libraries usually pass over in silence), and for nesting deeper
-/// than 64 levels.
-inline nlohmann::ordered_json parse_strict_json(std::string_view text, const std::filesystem::path& file) {
-    using Json = nlohmann::ordered_json;
+/// Parses `text`; `file` names it in messages. Keys keep their order, or with nlohmann::json as `Json`, which alone is
+/// fast for objects of many keys, are sorted. Throws FormatError for what is not JSON, for a key that comes twice in
+/// one object (which JSON libraries usually pass over in silence), and for nesting deeper than 64 levels.
+template <class Json = nlohmann::ordered_json>
+Json parse_strict_json(std::string_view text, const std::filesystem::path& file) {
     constexpr std::size_t kDepth = 64;
     std::vector<std::unordered_set<std::string>> keys;  // of each object or array that is open
-    const auto check = [&](int /*depth*/, Json::parse_event_t event, Json& parsed) {
+    const auto check = [&](int /*depth*/, typename Json::parse_event_t event, Json& parsed) {
         switch (event) {
             case Json::parse_event_t::object_start:
             case Json::parse_event_t::array_start:
@@ -35,7 +35,7 @@ inline nlohmann::ordered_json parse_strict_json(std::string_view text, const std
                 keys.emplace_back();
                 break;
             case Json::parse_event_t::key: {
-                const std::string& key = parsed.get_ref<const std::string&>();
+                const auto& key = parsed.template get_ref<const std::string&>();
                 if (!keys.back().insert(key).second) {
                     throw FormatError(path_text(file) + ": duplicate: the key " + name_text(key) + " comes twice");
                 }
@@ -53,9 +53,9 @@ inline nlohmann::ordered_json parse_strict_json(std::string_view text, const std
     }
     try {
         return Json::parse(text.begin(), text.end(), check);
-    } catch (const Json::parse_error& error) {
+    } catch (const nlohmann::json::parse_error& error) {
         throw FormatError(path_text(file) + ": not valid JSON at byte " + std::to_string(error.byte));
-    } catch (const Json::exception&) {
+    } catch (const nlohmann::json::exception&) {
         throw FormatError(path_text(file) + ": a number is too large");
     }
 }

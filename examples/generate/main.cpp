@@ -1,0 +1,305 @@
+// generate - a small engine for language models on lowrank's layers: what each mode does.
+// SPDX-License-Identifier: MIT
+#include "arguments.hpp"
+#include "chat.hpp"
+#include "generation.hpp"
+#include "interruption.hpp"
+#include "language_model.hpp"
+#include "perplexity.hpp"
+#include "report.hpp"
+#include "speed.hpp"
+#include "tokenizer.hpp"
+#include "utf8.hpp"
+
+#include <lowrank/checkpoint/safetensors_writer.hpp>
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/error.hpp>
+
+#include <CLI/Error.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <unistd.h>
+
+namespace {
+
+using namespace engine;
+
+constexpr int kUsageError = 2;
+constexpr std::int64_t kMostTokens = 200;  // a paragraph or two
+
+std::unique_ptr<LanguageModel> load(const std::filesystem::path& folder, const Arguments& arguments, Report& report) {
+    const Stopwatch watch;
+    std::unique_ptr<LanguageModel> model = load_model(folder, arguments.type);
+    report = describe(folder, *model);
+    report.load_seconds = watch.seconds();
+    for (const std::string& key : model->config().unknown) {
+        std::cerr << "warning: " << (folder / "config.json").string() << ": " << key
+                  << " is not known and is ignored\n";
+    }
+    return model;
+}
+
+Tokenizer load_tokenizer(const std::filesystem::path& folder, const LanguageModel& model) {
+    Tokenizer tokenizer(folder);
+    if (tokenizer.size() > model.config().vocabulary) {
+        throw lowrank::FormatError(lowrank::detail::path_text(folder / "tokenizer.json") + ": has token " +
+                                   std::to_string(tokenizer.size() - 1) + ", but config.json a vocabulary of " +
+                                   std::to_string(model.config().vocabulary));
+    }
+    return tokenizer;
+}
+
+std::string read_all(std::istream& stream) {
+    return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+}
+
+/// The prompt's tokens, in the chat form where the model has one. `stops` gains the token that ends an answer.
+std::vector<Token> prompt_tokens(Tokenizer& tokenizer, const std::filesystem::path& folder, const Arguments& arguments,
+                                 const std::string& prompt, std::vector<std::int64_t>& stops) {
+    const std::optional<ChatForm> chat = arguments.raw ? std::nullopt : ChatForm::load(folder);
+    if (!chat) {
+        if (arguments.system) throw lowrank::ValueError("--system needs a model with a chat template, without --raw");
+        return tokenizer.encode(prompt, Frame::added);
+    }
+    const std::optional<Token> end = tokenizer.find(ChatForm::kEnd);
+    if (!end) {
+        throw lowrank::FormatError(lowrank::detail::path_text(folder) + ": the chat template's token " +
+                                   ChatForm::kEnd + " is not in tokenizer.json; use --raw");
+    }
+    stops.push_back(*end);
+    return tokenizer.encode(chat->render(prompt, arguments.system), Frame::none);
+}
+
+void print(const std::string& text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+}
+
+Report write_text(const std::filesystem::path& folder, const Arguments& arguments, const std::string& prompt,
+                  const lowrank::cpu::Context& context) {
+    Report report;
+    const auto model = load(folder, arguments, report);
+    Tokenizer tokenizer = load_tokenizer(folder, *model);
+    GenerationOptions options;
+    options.most_tokens = arguments.tokens.value_or(kMostTokens);
+    options.sampling = arguments.sampling;
+    options.stop_tokens = model->config().stop_tokens;
+    options.interrupted = [] { return Interruption::signal() != 0; };
+    const std::vector<Token> tokens = prompt_tokens(tokenizer, folder, arguments, prompt, options.stop_tokens);
+    if (arguments.no_stop) options.stop_tokens.clear();
+    Utf8Stream stream;
+    const auto show = [&](const std::string& piece) {
+        report.text += piece;
+        print(piece);
+    };
+    if (!arguments.compare.empty()) print("== " + report.model + "\n");
+    options.on_token = [&](Token token) {
+        if (!tokenizer.is_special(token)) show(stream.add(tokenizer.bytes(token)));
+    };
+    report.generation = generate(*model, context, tokens, options);
+    show(stream.finish());
+    print("\n");
+    if (report.generation->stop == StopReason::context_full) {
+        std::cerr << "generate: stopped: the model's context of " << model->config().context << " tokens is full\n";
+    }
+    report.resident_bytes = resident_bytes();
+    return report;
+}
+
+/// One line that is redrawn on a terminal, a line for every tenth elsewhere.
+class Progress {
+public:
+    Progress(bool quiet, std::int64_t total) : quiet_(quiet), total_(total), terminal_(isatty(STDERR_FILENO) != 0) {}
+
+    void show(std::int64_t done, double value) {
+        const bool step = 10 * done / total_ != 10 * last_ / total_;
+        last_ = done;
+        if (quiet_ || (!terminal_ && !step)) return;
+        const double left = watch_.seconds() * static_cast<double>(total_ - done) / static_cast<double>(done);
+        std::fprintf(stderr, "%s%lld/%lld tokens, perplexity %.4f, %.0f s left%s", terminal_ ? "\r\033[K" : "",
+                     static_cast<long long>(done), static_cast<long long>(total_), value, left, terminal_ ? "" : "\n");
+    }
+    ~Progress() {
+        if (!quiet_ && terminal_ && last_ > 0) std::fputs("\r\033[K", stderr);
+    }
+    Progress(const Progress&) = delete;
+    Progress& operator=(const Progress&) = delete;
+
+private:
+    bool quiet_;
+    std::int64_t total_;
+    bool terminal_;
+    std::int64_t last_ = 0;
+    Stopwatch watch_;
+};
+
+Report measure_perplexity(const std::filesystem::path& folder, const Arguments& arguments,
+                          const lowrank::cpu::Context& context) {
+    Report report;
+    const auto model = load(folder, arguments, report);
+    Tokenizer tokenizer = load_tokenizer(folder, *model);
+    const lowrank::MappedFile file(arguments.text);
+    std::vector<Token> tokens;
+    try {
+        tokens = tokenizer.encode(lowrank::detail::file_text(file), Frame::none);
+    } catch (const lowrank::ValueError& error) {
+        throw lowrank::ValueError(lowrank::detail::path_text(arguments.text) + ": " + error.what());
+    }
+    const auto wanted = static_cast<std::size_t>(arguments.tokens.value_or(static_cast<std::int64_t>(tokens.size())));
+    if (wanted > tokens.size()) {
+        throw lowrank::ValueError(lowrank::detail::path_text(arguments.text) + ": has " +
+                                  std::to_string(tokens.size()) + " tokens, fewer than the " + std::to_string(wanted) +
+                                  " asked for");
+    }
+    tokens.resize(wanted);
+    const Stopwatch watch;
+    Progress progress(arguments.quiet, static_cast<std::int64_t>(wanted));
+    report.perplexity = perplexity(*model, context, tokens, arguments.window, [&](std::int64_t done, double so_far) {
+        progress.show(done, so_far);
+        return Interruption::signal() == 0;
+    });
+    report.perplexity_seconds = watch.seconds();
+    report.resident_bytes = resident_bytes();
+    return report;
+}
+
+Report measure(const std::filesystem::path& folder, const Arguments& arguments, const lowrank::cpu::Context& context) {
+    constexpr int kRepeats = 5;
+    Report report;
+    const auto model = load(folder, arguments, report);
+    report.speed = measure_speed(*model, context, arguments.prefill, arguments.decode, kRepeats,
+                                 [] { return Interruption::signal() == 0; });
+    report.resident_bytes = resident_bytes();
+    return report;
+}
+
+void write_logits(const Arguments& arguments, const lowrank::cpu::Context& context) {
+    Report report;
+    const auto model = load(arguments.model, arguments, report);
+    const auto count = static_cast<std::int64_t>(arguments.ids.size());
+    if (count > model->config().context) {
+        throw lowrank::ValueError(std::to_string(count) + " ids exceed the model's context of " +
+                                  std::to_string(model->config().context));
+    }
+    const auto session = model->start(context, {.capacity = count, .rows = std::min(count, kBatch)});
+    lowrank::SafetensorsWriter file(arguments.logits, 1024);
+    file.begin("logits", "F32",
+               {static_cast<std::uint64_t>(count), static_cast<std::uint64_t>(model->config().vocabulary)});
+    std::span<const Token> left(arguments.ids);
+    while (!left.empty()) {
+        const auto piece = left.first(std::min(left.size(), static_cast<std::size_t>(session->rows())));
+        session->feed(piece);
+        const auto rows = static_cast<std::int64_t>(piece.size());
+        for (std::int64_t first = 0; first < rows; first += Session::kMostLogits) {
+            const auto logits = session->logits(first, std::min(Session::kMostLogits, rows - first));
+            file.write(
+                std::as_bytes(std::span(logits.data(), static_cast<std::size_t>(logits.rows() * logits.cols()))));
+        }
+        left = left.subspan(piece.size());
+    }
+    file.commit();
+}
+
+void print_ids(const std::vector<Token>& ids) {
+    std::string line;
+    for (const Token id : ids) {
+        if (!line.empty()) line += ' ';
+        line += std::to_string(id);
+    }
+    print(line + "\n");
+}
+
+void tokenize(const Arguments& arguments) {
+    Tokenizer tokenizer(arguments.model);
+    if (arguments.prompt) return print_ids(tokenizer.encode(*arguments.prompt, Frame::added));
+    for (std::string line; std::getline(std::cin, line);) print_ids(tokenizer.encode(line, Frame::added));
+}
+
+void detokenize(const Arguments& arguments) {
+    const Tokenizer tokenizer(arguments.model);
+    for (std::string line; std::getline(std::cin, line);) {
+        std::vector<Token> ids;
+        const char* const end = line.data() + line.size();
+        for (const char* at = line.data(); at < end;) {
+            Token id = 0;
+            const auto [next, error] = std::from_chars(at, end, id);
+            if (error != std::errc{} || (next < end && *next != ' ')) {
+                throw lowrank::ValueError("'" + line + "' is not a line of token ids");
+            }
+            ids.push_back(id);
+            at = std::min(next + 1, end);
+        }
+        print(tokenizer.decode(ids) + "\n");
+    }
+}
+
+/// The modes that report on one model, or on two.
+void run_and_report(const Arguments& arguments, const lowrank::cpu::Context& context) {
+    const std::string prompt = arguments.mode != Mode::text   ? ""
+                               : arguments.prompt.has_value() ? *arguments.prompt
+                                                              : read_all(std::cin);
+    std::vector<Report> reports;
+    for (const std::filesystem::path& folder : {arguments.model, arguments.compare}) {
+        if (folder.empty() || Interruption::signal() != 0) continue;
+        reports.push_back(arguments.mode == Mode::perplexity ? measure_perplexity(folder, arguments, context)
+                          : arguments.mode == Mode::speed    ? measure(folder, arguments, context)
+                                                             : write_text(folder, arguments, prompt, context));
+    }
+    const bool measured = arguments.mode != Mode::text || !arguments.compare.empty();
+    if (measured && Interruption::signal() == 0) {
+        if (arguments.mode == Mode::text) print("\n");
+        print(report_table(reports));
+    } else if (!measured && !arguments.quiet) {
+        std::cerr << "\n" << report_table(reports);
+    }
+    if (!arguments.json.empty() && Interruption::signal() == 0) write_report(reports, context, arguments.json);
+}
+
+void run(const Arguments& arguments) {
+    if (arguments.mode == Mode::tokenize) return tokenize(arguments);
+    if (arguments.mode == Mode::detokenize) return detokenize(arguments);
+    const lowrank::cpu::Context context({.threads = arguments.threads});
+    if (arguments.mode == Mode::logits) return write_logits(arguments, context);
+    run_and_report(arguments, context);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Arguments arguments;
+    try {
+        arguments = parse_arguments(argc, argv);
+    } catch (const CLI::Success&) {
+        return 0;
+    } catch (const CLI::Error& error) {
+        std::cerr << "generate: " << error.what() << "; see generate --help\n";
+        return kUsageError;
+    }
+    try {
+        const Interruption interruption;
+        run(arguments);
+    } catch (const std::exception& error) {
+        std::cerr << "generate: " << error.what() << '\n';
+        return 1;
+    }
+    if (Interruption::signal() != 0) {
+        std::cerr << "generate: interrupted\n";
+        return Interruption::kShellStatus + Interruption::signal();
+    }
+    return 0;
+}
