@@ -13,6 +13,7 @@
 //     lowrank::Moments inputs(d_in);
 //     for (const auto& x : batches) inputs.add(cpu, x);        // x: any n x d_in, of any Scalar type
 //     auto factors = lowrank::decompose(cpu, W, {.input = &inputs}, {.rank = lowrank::fixed_rank(384)});
+//                                                              // <lowrank/decompose_calibrated.hpp>
 #pragma once
 
 #include <lowrank/cpu/gemm.hpp>
@@ -95,6 +96,24 @@ public:
         return result;
     }
 
+    /// The same with the mean row taken off every row, sum (x - mu)^T (x - mu): for a layer whose bias absorbs the
+    /// mean. Throws ValueError if the sum of the rows is not known.
+    [[nodiscard]] Moments centred() const {
+        if (sum_.empty()) throw ValueError("moments without the sum of the rows cannot be centred");
+        Moments result(*this);
+        const std::vector<double> mu = mean();
+        for (std::int64_t i = 0; i < width(); ++i) {
+            for (std::int64_t j = i; j < width(); ++j) {
+                const double centre = sum_[static_cast<std::size_t>(i)] * mu[static_cast<std::size_t>(j)];
+                result.gram_(i, j) -= centre;
+                result.gram_(j, i) = result.gram_(i, j);
+            }
+            result.gram_(i, i) = std::max(0.0, result.gram_(i, i));  // a constant input leaves rounding only
+            result.sum_[static_cast<std::size_t>(i)] = 0;
+        }
+        return result;
+    }
+
 private:
     template <class S>
     void add_rows(const cpu::Context& context, MatrixView<const S> rows) {
@@ -135,11 +154,5 @@ inline void Moments::check(const std::string& name) const {
         if (!is_finite(sum_[j])) refuse("comes with a sum of rows that is not finite", 0, static_cast<std::int64_t>(j));
     }
 }
-
-/// What calibrates the decomposition of one layer. Borrowed; either may be null.
-struct Calibration {
-    const Moments* input = nullptr;     ///< of the layer's inputs, d_in wide
-    const Moments* gradient = nullptr;  ///< of the loss's gradients at its outputs, d_out wide
-};
 
 }  // namespace lowrank
