@@ -122,12 +122,6 @@ public:
         return {static_cast<std::int64_t>(std::ceil(break_even_rank(layer_.d_in, layer_.d_out))), true};
     }
 
-private:
-    [[nodiscard]] double square(std::int64_t i) const {
-        const double s = layer_.spectrum[static_cast<std::size_t>(i)];
-        return s * s;
-    }
-
     /// sum_{i >= rank} s_i^2, of values beyond those given too.
     [[nodiscard]] double squared_beyond(std::int64_t rank) const {
         double head = 0;
@@ -137,6 +131,12 @@ private:
         for (std::int64_t i = count; i-- > rank;) tail += square(i);
         if (count == std::min(layer_.d_in, layer_.d_out)) return tail;
         return std::max(tail, layer_.squared_norm - head);
+    }
+
+private:
+    [[nodiscard]] double square(std::int64_t i) const {
+        const double s = layer_.spectrum[static_cast<std::size_t>(i)];
+        return s * s;
     }
 
     void hull() {
@@ -186,28 +186,41 @@ inline void check_allocation(std::span<const AllocationLayer> layers, const Allo
 
 }  // namespace detail
 
+/// Throws ValueError for a budget that the layers exceed at their lowest ranks, or that would leave all of them dense.
+/// Only their shapes are read.
+inline void check_budget(std::span<const AllocationLayer> layers, std::int64_t budget,
+                         const AllocationOptions& options = {}) {
+    std::int64_t lowest = 0;
+    std::int64_t dense = 0;
+    for (const AllocationLayer& layer : layers) {
+        const std::int64_t whole = layer.d_in * layer.d_out;
+        const auto ranks = allocatable_ranks(layer.d_in, layer.d_out, options);
+        lowest += ranks ? low_rank_parameters(layer.d_in, layer.d_out, ranks->first) : whole;
+        dense += whole;
+    }
+    const std::string of =
+        "a budget of " + std::to_string(budget) + " parameters for " + std::to_string(layers.size()) + " layers ";
+    if (budget < lowest) {
+        throw ValueError(of + "is below the " + std::to_string(lowest) +
+                         " that they take at their lowest ranks; raise it or lower the floor");
+    }
+    if (budget >= dense) {
+        throw ValueError(of + "is not below the " + std::to_string(dense) + " that they take as they are");
+    }
+}
+
 /// Splits `budget` parameters over `layers`. O(n log n) for n ranks in all. Throws ValueError for a budget that the
 /// floor exceeds or that would leave all layers dense, and for options or layers out of their domain.
 inline Allocation allocate(std::span<const AllocationLayer> layers, std::int64_t budget,
                            const AllocationOptions& options = {}) {
     detail::check_allocation(layers, options);
+    check_budget(layers, budget, options);
     std::vector<detail::LayerChoices> choices;
     choices.reserve(layers.size());
     std::int64_t left = budget;
-    std::int64_t dense = 0;
     for (const AllocationLayer& layer : layers) {
         choices.emplace_back(layer, options);
         left -= choices.back().cost(0);
-        dense += layer.d_in * layer.d_out;
-    }
-    const std::string of =
-        "a budget of " + std::to_string(budget) + " parameters for " + std::to_string(layers.size()) + " layers ";
-    if (left < 0) {
-        throw ValueError(of + "is below the " + std::to_string(budget - left) +
-                         " that they take at their lowest ranks; raise it or lower the floor");
-    }
-    if (budget >= dense) {
-        throw ValueError(of + "is not below the " + std::to_string(dense) + " that they take as they are");
     }
 
     // Along the hulls, until the budget ends within a step.
@@ -258,6 +271,30 @@ inline Allocation allocate(std::span<const AllocationLayer> layers, std::int64_t
         result.choices.push_back(choices[l].choice(chosen[l]));
         result.parameters += choices[l].cost(chosen[l]);
         result.loss += choices[l].loss(chosen[l]);
+    }
+    return result;
+}
+
+/// The same part of every layer's parameters, to compare with: ranks rounded down. Throws as allocate() does.
+inline Allocation allocate_uniform(std::span<const AllocationLayer> layers, std::int64_t budget,
+                                   const AllocationOptions& options = {}) {
+    std::int64_t dense = 0;
+    for (const AllocationLayer& layer : layers) dense += layer.d_in * layer.d_out;
+    Allocation result;
+    result.bound = allocate(layers, budget, options).bound;
+    const double share = static_cast<double>(budget) / static_cast<double>(dense);
+    for (const AllocationLayer& layer : layers) {
+        const auto ranks = allocatable_ranks(layer.d_in, layer.d_out, options);
+        if (!ranks) {
+            result.choices.push_back({1, true});
+            result.parameters += layer.d_in * layer.d_out;
+            continue;
+        }
+        const auto wanted = choose_rank(parameter_share(share).aligned(options.multiple), layer.d_in, layer.d_out);
+        const std::int64_t rank = std::min(wanted.rank, ranks->second);
+        result.choices.push_back({rank, false});
+        result.parameters += low_rank_parameters(layer.d_in, layer.d_out, rank);
+        result.loss += layer.sensitivity * detail::LayerChoices(layer, options).squared_beyond(rank);
     }
     return result;
 }
