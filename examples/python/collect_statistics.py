@@ -5,9 +5,9 @@ Usage: collect_statistics.py MODEL TEXT OUT [--tokens 32768] [--gradient-tokens 
 
 Runs windows of TEXT through MODEL and sums, for every linear layer but the output embedding, X^T X and the column sums
 of its inputs X, and over the first --gradient-tokens tokens also D^T D, with D the gradients of the summed next-token
-cross-entropy with respect to the layer's outputs. OUT is in the format of include/lowrank/checkpoint/statistics_format.hpp; layers that read the
-same tensor (q, k and v; gate and up) store its sums once. Needs torch, transformers and safetensors; O(d^2) memory
-for each layer.
+cross-entropy with respect to the layer's outputs. OUT has the format of include/lowrank/checkpoint/statistics_format.hpp;
+layers that read the same tensor (q, k and v; gate and up) store its sums once. Needs torch, transformers and
+safetensors, and memory for the square of every layer's width.
 """
 import argparse
 import json

@@ -80,6 +80,18 @@ inline std::optional<std::pair<std::int64_t, std::int64_t>> allocatable_ranks(st
 
 namespace detail {
 
+/// sum_{i >= rank} s_i^2, of values beyond those given too. From the tail where it is all there: the difference of the
+/// whole and the head has lost its digits.
+inline double squared_beyond(const AllocationLayer& layer, std::int64_t rank) {
+    double head = 0;
+    double tail = 0;
+    const auto begin = static_cast<std::size_t>(rank);
+    for (std::size_t i = 0; i < begin; ++i) head += layer.spectrum[i] * layer.spectrum[i];
+    for (std::size_t i = layer.spectrum.size(); i-- > begin;) tail += layer.spectrum[i] * layer.spectrum[i];
+    if (static_cast<std::int64_t>(layer.spectrum.size()) == std::min(layer.d_in, layer.d_out)) return tail;
+    return std::max(tail, layer.squared_norm - head);
+}
+
 /// The choices of one layer in the order of their cost: ranks, then dense.
 class LayerChoices {
 public:
@@ -94,7 +106,7 @@ public:
             }
             for (std::int64_t rank = lowest; rank <= highest; rank += options.multiple) ranks_.push_back(rank);
             losses_.resize(ranks_.size());
-            double tail = squared_beyond(highest);
+            double tail = squared_beyond(layer, highest);
             for (std::size_t i = ranks_.size(); i-- > 0;) {
                 losses_[i] = layer.sensitivity * tail;
                 const std::int64_t below = i > 0 ? ranks_[i - 1] : ranks_[i];
@@ -120,17 +132,6 @@ public:
     [[nodiscard]] RankChoice choice(std::size_t choice) const {
         if (choice < dense()) return {ranks_[choice], false};
         return {static_cast<std::int64_t>(std::ceil(break_even_rank(layer_.d_in, layer_.d_out))), true};
-    }
-
-    /// sum_{i >= rank} s_i^2, of values beyond those given too.
-    [[nodiscard]] double squared_beyond(std::int64_t rank) const {
-        double head = 0;
-        double tail = 0;
-        const auto count = static_cast<std::int64_t>(layer_.spectrum.size());
-        for (std::int64_t i = 0; i < rank; ++i) head += square(i);
-        for (std::int64_t i = count; i-- > rank;) tail += square(i);
-        if (count == std::min(layer_.d_in, layer_.d_out)) return tail;
-        return std::max(tail, layer_.squared_norm - head);
     }
 
 private:
@@ -294,7 +295,7 @@ inline Allocation allocate_uniform(std::span<const AllocationLayer> layers, std:
         const std::int64_t rank = std::min(wanted.rank, ranks->second);
         result.choices.push_back({rank, false});
         result.parameters += low_rank_parameters(layer.d_in, layer.d_out, rank);
-        result.loss += layer.sensitivity * detail::LayerChoices(layer, options).squared_beyond(rank);
+        result.loss += layer.sensitivity * detail::squared_beyond(layer, rank);
     }
     return result;
 }

@@ -73,21 +73,17 @@ struct StoredFactoriser {
         const Matrix<T> first = store.input_factor<T>(stored, rank, layer.d_in);
         const Matrix<T> second = store.output_factor<T>(stored, rank, layer.d_out);
         result.method = stored.method;
-        result.weighted_error = weighted_error(stored, rank);
+        result.weighted_error = weighted_error(stored, layer);
         result.relative_error = plain_error(shard.template matrix<T>(*layer.weight), first, second);
         shard.release(*layer.weight);
         write_matrix(file, layer.module + ".w1", transposed_as<T>(second.view(), subject));
         write_matrix(file, layer.module + ".w2", first);
     }
 
-    static double weighted_error(const StoredLayer& layer, std::int64_t rank) {
-        if (!(layer.weighted_norm > 0)) return 0;
-        double head = 0;
-        for (std::int64_t i = 0; i < rank; ++i) {
-            const double s = layer.spectrum[static_cast<std::size_t>(i)] / layer.weighted_norm;
-            head += s * s;
-        }
-        return std::sqrt(std::max(0.0, 1 - head));
+    static double weighted_error(const StoredLayer& stored, const PlannedLayer& layer) {
+        if (!(stored.weighted_norm > 0)) return 0;
+        const AllocationLayer known = stored.competitor(layer.d_in, layer.d_out);
+        return std::sqrt(squared_beyond(known, layer.choice->rank) / known.squared_norm);
     }
 
     /// Of the factors as they are stored, so that their rounding counts.
@@ -309,11 +305,9 @@ private:
     [[nodiscard]] Allocation allocation(const FactorStore& store, std::int64_t budget) const {
         std::vector<AllocationLayer> layers;
         for (const PlannedLayer& layer : plan_.layers) {
-            const StoredLayer& stored = *store.find(layer.module);
+            layers.push_back(store.find(layer.module)->competitor(layer.d_in, layer.d_out));
             // Half: the second-order term of the loss.
-            const double unit = use_gradients(*statistics_.find(layer.module)) ? 0.5 : 1;
-            layers.push_back(
-                {layer.d_in, layer.d_out, stored.spectrum, stored.weighted_norm * stored.weighted_norm, unit});
+            if (use_gradients(*statistics_.find(layer.module))) layers.back().sensitivity = 0.5;
         }
         return options_.uniform ? allocate_uniform(layers, budget) : allocate(layers, budget, options_.ranks);
     }

@@ -5,6 +5,7 @@
 // split of a budget. The store takes as much disk as the layers' weights do, and disappears with the program.
 #pragma once
 
+#include <lowrank/allocate.hpp>
 #include <lowrank/checkpoint/compress_plan.hpp>
 #include <lowrank/checkpoint/factor_tensors.hpp>
 #include <lowrank/checkpoint/scratch_file.hpp>
@@ -32,6 +33,11 @@ struct StoredLayer {
     double seconds = 0;
     std::uint64_t input_factor = 0;   ///< where W1^T begins, rank by rank
     std::uint64_t output_factor = 0;  ///< where W2 begins
+
+    /// As it competes for parameters; borrows the spectrum.
+    [[nodiscard]] AllocationLayer competitor(std::int64_t d_in, std::int64_t d_out) const {
+        return {.d_in = d_in, .d_out = d_out, .spectrum = spectrum, .squared_norm = weighted_norm * weighted_norm};
+    }
 };
 
 class FactorStore {

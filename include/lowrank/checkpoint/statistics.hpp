@@ -202,8 +202,9 @@ inline void merge_statistics(std::span<const Statistics> parts, const std::files
         return total;
     };
     StatisticsWriter out(path, modules, texts.size());
-    for (const auto& [input, names] : readers) {
-        out.write_input(input, names, *sum([&](const Statistics& part) { return part.input(names.front()); }));
+    for (const auto& group : readers) {
+        const std::string& reader = group.second.front();
+        out.write_input(group.first, group.second, *sum([&](const Statistics& part) { return part.input(reader); }));
     }
     for (const std::string& module : modules) {
         const auto gradient = sum([&](const Statistics& part) { return part.gradient(module); });

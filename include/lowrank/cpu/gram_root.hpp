@@ -40,66 +40,73 @@ struct GramRoot {
 
 namespace detail {
 
-/// Pivoted Cholesky of `a` (upper triangle read, overwritten) with unit or zero diagonal. Returns the rank; `order` and
-/// the lower trapezoid of `l` are as in GramRoot.
+/// Pivoted Cholesky of `a` (upper triangle read, overwritten) with unit or zero diagonal; fills `root.lower` and
+/// `root.order`.
 class PivotedCholesky {
 public:
     PivotedCholesky(const Context& context, Matrix<double>& a, GramRoot& root)
-        : context_(context), a_(a), l_(root.lower), order_(root.order), n_(a.rows()) {
+        : context_(context), a_(a), l_(root.lower), order_(root.order), n_(a.rows()), panel_(kPanel, n_) {
         diagonal_.resize(static_cast<std::size_t>(n_));
         for (std::int64_t i = 0; i < n_; ++i) diagonal(i) = a(i, i);
     }
 
+    /// Returns the rank.
     std::int64_t run() {
         // Rounding leaves about n ulp of a unit diagonal where exact arithmetic leaves nothing.
         const double negligible = static_cast<double>(n_) * std::numeric_limits<double>::epsilon();
-        constexpr std::int64_t kPanel = 64;  // LAPACK's block size for dpstrf; above it the panel's own work shows
         for (std::int64_t begin = 0; begin < n_; begin += kPanel) {
             const std::int64_t end = std::min(begin + kPanel, n_);
-            for (std::int64_t k = begin; k < end; ++k) {
-                if (!step(begin, k, negligible)) return k;
+            std::int64_t k = begin;
+            while (k < end && step(begin, k, negligible)) ++k;
+            for (std::int64_t i = begin; i < n_; ++i) {
+                for (std::int64_t j = begin; j < std::min(k, i + 1); ++j) l_(i, j) = panel_(j - begin, i);
             }
+            if (k < end) return k;
             if (end == n_) break;
-            const auto panel = l_.view().block(end, begin, n_ - end, end - begin);
-            product(context_, Part::upper, -1.0, MatrixView<const double>(panel), Transpose::no,
-                    MatrixView<const double>(panel), Transpose::yes, 1.0,
+            const MatrixView<const double> panel = panel_.view().block(0, end, end - begin, n_ - end);
+            product(context_, Part::upper, -1.0, panel, Transpose::yes, panel, Transpose::no, 1.0,
                     a_.view().block(end, end, n_ - end, n_ - end));
         }
         return n_;
     }
 
 private:
+    static constexpr std::int64_t kPanel = 64;  // LAPACK's block size for dpstrf; above it the panel's own work shows
+
     [[nodiscard]] double& diagonal(std::int64_t i) { return diagonal_[static_cast<std::size_t>(i)]; }
     /// Entry (i, j) of the symmetric rest, of which the upper triangle is kept.
     [[nodiscard]] double& entry(std::int64_t i, std::int64_t j) { return i <= j ? a_(i, j) : a_(j, i); }
 
-    /// Column k of L; false if the largest pivot is negligible. The panel's columns from `begin` are not yet taken off
-    /// the rest of `a`, but off the running diagonal.
+    /// Column k of L, as a row of the panel; false if the largest pivot is negligible. The columns from `begin` on are
+    /// taken off the running diagonal, but not yet off the rest of `a`. On one thread: there is too little work in a
+    /// column to wake others for.
     bool step(std::int64_t begin, std::int64_t k, double negligible) {
         const auto largest = std::max_element(diagonal_.begin() + k, diagonal_.end());
         if (!(*largest > negligible)) return false;
-        swap(k, largest - diagonal_.begin());
+        swap(begin, k, largest - diagonal_.begin());
+        double* column = panel_.row(k - begin);
         const double pivot = std::sqrt(diagonal(k));
-        l_(k, k) = pivot;
-        constexpr std::int64_t kRows = 256;  // enough work for a thread to be worth waking
-        context_.parallel_for(ceil_div(n_ - k - 1, kRows), [&](std::int64_t part) {
-            const std::int64_t first = k + 1 + part * kRows;
-            for (std::int64_t i = first; i < std::min(first + kRows, n_); ++i) {
-                double sum = a_(k, i);
-                for (std::int64_t j = begin; j < k; ++j) sum -= l_(i, j) * l_(k, j);
-                l_(i, k) = sum / pivot;
-                diagonal(i) -= l_(i, k) * l_(i, k);
-            }
-        });
+        column[k] = pivot;
+        std::copy(a_.row(k) + k + 1, a_.row(k) + n_, column + k + 1);
+        for (std::int64_t j = begin; j < k; ++j) {
+            const double* earlier = panel_.row(j - begin);
+            const double factor = earlier[k];
+            for (std::int64_t i = k + 1; i < n_; ++i) column[i] -= factor * earlier[i];
+        }
+        for (std::int64_t i = k + 1; i < n_; ++i) {
+            column[i] /= pivot;
+            diagonal(i) -= column[i] * column[i];
+        }
         return true;
     }
 
     /// Exchanges rows and columns k < p of the rest, and rows of L.
-    void swap(std::int64_t k, std::int64_t p) {
+    void swap(std::int64_t begin, std::int64_t k, std::int64_t p) {
         if (k == p) return;
         std::swap(order_[static_cast<std::size_t>(k)], order_[static_cast<std::size_t>(p)]);
         std::swap(diagonal(k), diagonal(p));
-        std::swap_ranges(l_.row(k), l_.row(k) + k, l_.row(p));
+        std::swap_ranges(l_.row(k), l_.row(k) + begin, l_.row(p));
+        for (std::int64_t j = begin; j < k; ++j) std::swap(panel_(j - begin, k), panel_(j - begin, p));
         std::swap(a_(k, k), a_(p, p));
         for (std::int64_t j = k + 1; j < n_; ++j) {
             if (j != p) std::swap(entry(k, j), entry(p, j));
@@ -110,8 +117,9 @@ private:
     Matrix<double>& a_;
     Matrix<double>& l_;
     std::vector<std::int64_t>& order_;
-    std::vector<double> diagonal_;
     std::int64_t n_;
+    Matrix<double> panel_;  // the columns of L that are being made, each in a row
+    std::vector<double> diagonal_;
 };
 
 }  // namespace detail
