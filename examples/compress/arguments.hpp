@@ -35,6 +35,7 @@ Examples:
   compress StableLM-3B --plan --ranks q_proj=384
   compress SmolLM2 smaller --calibration stats.safetensors --share 0.8 --plot ranks.svg
   compress SmolLM2 smaller --calibration stats.safetensors --share 0.9,0.8,0.6
+  compress SmolLM2 smaller --calibration stats.safetensors --ranks q_proj=128,o_proj=128
 
 Exit status: 0 success, 1 an error of the input or the system, 2 wrong usage.)";
 
@@ -58,6 +59,8 @@ struct Arguments {
     bool force = false;
     bool quiet = false;
 
+    [[nodiscard]] bool budget() const { return !shares.empty() || target > 0; }
+
     /// `path` as it is for one share, with "-SHARE" before its extension for one of several.
     [[nodiscard]] std::filesystem::path numbered(const std::filesystem::path& path, double share) const {
         if (shares.size() < 2 || path.empty()) return path;
@@ -78,11 +81,9 @@ inline void declare(CLI::App& app, Arguments& arguments) {
         ->required();
     app.add_option("OUT", arguments.output, "folder to write; not needed with --plan");
     auto* ranks = app.add_option("--ranks", arguments.ranks, "ranks of layers: NAME=RANK,NAME=RANK,...");
-    auto* config = app.add_option("--config", arguments.config, "JSON file of ranks and rules")->excludes(ranks);
+    app.add_option("--config", arguments.config, "JSON file of ranks and rules")->excludes(ranks);
     auto* calibration =
-        app.add_option("--calibration", arguments.calibration, "statistics of the model on a text (safetensors)")
-            ->excludes(ranks)
-            ->excludes(config);
+        app.add_option("--calibration", arguments.calibration, "statistics of the model on a text (safetensors)");
     auto* shares = app.add_option("--share,--shares", arguments.shares,
                                   "part of the selected layers' parameters to keep; several: 0.9,0.8,0.6")
                        ->delimiter(',')
@@ -110,7 +111,7 @@ inline void declare(CLI::App& app, Arguments& arguments) {
     app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(CLI::NonNegativeNumber);
     app.add_option("--json", arguments.json, "also write the report, with every layer, to this file");
     app.add_option("--plot", arguments.plot, "also write a picture of ranks and errors to this file (SVG)");
-    app.add_flag("--plan", arguments.plan, "only count parameters and bytes, from the headers")->excludes(calibration);
+    app.add_flag("--plan", arguments.plan, "only count parameters and bytes, from the headers");
     app.add_flag("--force", arguments.force, "replace OUT if it is there already");
     app.add_flag("--quiet", arguments.quiet, "print errors and warnings only");
     app.footer(kExamples);
@@ -118,11 +119,18 @@ inline void declare(CLI::App& app, Arguments& arguments) {
 
 /// What CLI11 cannot express. Throws CLI::ValidationError.
 inline void validate(const Arguments& arguments) {
-    if (arguments.ranks.empty() && arguments.config.empty() && arguments.calibration.empty()) {
+    const bool ranks = !arguments.ranks.empty() || !arguments.config.empty();
+    if (!ranks && arguments.calibration.empty()) {
         throw CLI::ValidationError("--ranks, --config or --calibration is needed, to say which layers to make smaller");
     }
-    if (!arguments.calibration.empty() && arguments.shares.empty() && arguments.target == 0) {
-        throw CLI::ValidationError("--calibration also needs a budget: --share or --target-parameters");
+    if (ranks && arguments.budget()) {
+        throw CLI::ValidationError("--share and --target-parameters choose the ranks: without --ranks and --config");
+    }
+    if (!ranks && !arguments.budget()) {
+        throw CLI::ValidationError("--calibration also needs a budget, --share or --target-parameters, or ranks");
+    }
+    if (arguments.plan && arguments.budget()) {
+        throw CLI::ValidationError("--plan cannot know ranks that follow from the work itself");
     }
     if (arguments.output.empty() && !arguments.plan) {
         throw CLI::ValidationError("OUT is needed, the folder to write (or --plan, to only count)");

@@ -45,15 +45,18 @@ void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& mode
     lowrank::OutputFolder out(arguments.output, {.replace = arguments.force, .source = arguments.input});
     const Interruption interruption({&out});
     ProgressLine line = progress_line(arguments);
-    const lowrank::CompressReport report = lowrank::compress(
-        cpu, model, plan, out, {.method = arguments.method, .progress = [&](const lowrank::CompressProgress& progress) {
-                                    line.show(progress);
-                                }});
+    const lowrank::CompressOptions options{
+        .method = arguments.method,
+        .progress = [&](const lowrank::CompressProgress& progress) { line.show(progress); }};
+    const lowrank::CompressReport report =
+        arguments.calibration.empty() ? lowrank::compress(cpu, model, plan, out, options)
+                                      : lowrank::compress(cpu, model, plan, lowrank::Statistics(arguments.calibration),
+                                                          out, options, !arguments.one_sided);
     line.finish();
     print(report, arguments);
 }
 
-void run_with_statistics(const Arguments& arguments, const lowrank::ModelFolder& model) {
+void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& model) {
     const lowrank::Statistics statistics(arguments.calibration);
     ProgressLine line = progress_line(arguments);
     const lowrank::CalibratedModel calibrated(
@@ -90,10 +93,10 @@ void run_with_statistics(const Arguments& arguments, const lowrank::ModelFolder&
 
 void run(const Arguments& arguments) {
     const lowrank::ModelFolder model(arguments.input);
-    if (arguments.calibration.empty()) {
-        run_with_ranks(arguments, model);
+    if (arguments.budget()) {
+        run_with_budget(arguments, model);
     } else {
-        run_with_statistics(arguments, model);
+        run_with_ranks(arguments, model);
     }
 }
 

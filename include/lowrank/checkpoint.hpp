@@ -18,3 +18,4 @@
 #include <lowrank/checkpoint/safetensors_writer.hpp>
 #include <lowrank/checkpoint/statistics.hpp>
 #include <lowrank/checkpoint/statistics_writer.hpp>
+#include <lowrank/checkpoint/weighted_compress.hpp>

@@ -4,6 +4,7 @@
 #include <lowrank/checkpoint/calibrated_compress.hpp>
 #include <lowrank/checkpoint/report_plot.hpp>
 #include <lowrank/checkpoint/report_table.hpp>
+#include <lowrank/checkpoint/weighted_compress.hpp>
 
 #include "support.hpp"
 
@@ -168,6 +169,29 @@ TEST_CASE("a budget for the whole model, for named layers, and for one side", "[
     }
     const CompressReport aligned = compress_share(folder / "aligned", 0.6, {.ranks = {.multiple = 4}});
     for (const CompressedLayer& layer : aligned.layers) CHECK((layer.dense() || layer.choice->rank % 4 == 0));
+}
+
+TEST_CASE("given ranks are kept, in the weighted norm", "[checkpoint][calibrated]") {
+    const Json spectra = Json::parse(read_file(kFixtures / "tiny-weighted.json"));
+    const TemporaryFolder folder;
+    const ModelFolder model(kFixtures / "tiny");
+    const Statistics statistics(kFixtures / "tiny-statistics.safetensors");
+    const CompressPlan plan = plan_compression(model, RankConfig::parse("q_proj=6,k_proj=1,down_proj=5"));
+    OutputFolder out(folder / "out", {.source = model.folder()});
+    const CompressReport report = compress(kCpu, model, plan, statistics, out);
+    CHECK_FALSE(report.calibration);
+    REQUIRE(report.layers.size() == 6);
+    for (const CompressedLayer& layer : report.layers) {
+        CAPTURE(layer.module);
+        const auto s = spectra.at(layer.module).get<std::vector<double>>();
+        CHECK(layer.choice->rank == (layer.pattern == "q_proj" ? 6 : layer.pattern == "k_proj" ? 1 : 5));
+        CHECK(*layer.weighted_error == Approx(std::sqrt(tail(s, layer.choice->rank) / tail(s, 0))).margin(1e-5));
+    }
+    CHECK(report_table(report).find("weighted error") != std::string::npos);
+    const CompressPlan other = plan_compression(model, RankConfig::parse("embed_tokens=6"));
+    OutputFolder refused_out(folder / "refused", {.source = model.folder()});
+    CHECK(mentions(message_of<ValueError>([&] { compress(kCpu, model, other, statistics, refused_out); }),
+                   {"'model.embed_tokens' are missing"}));
 }
 
 TEST_CASE("statistics that do not fit the model are refused", "[checkpoint][calibrated]") {

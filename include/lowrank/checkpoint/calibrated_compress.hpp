@@ -20,11 +20,11 @@
 #include <lowrank/checkpoint/compress.hpp>
 #include <lowrank/checkpoint/compress_plan.hpp>
 #include <lowrank/checkpoint/factor_store.hpp>
+#include <lowrank/checkpoint/layer_statistics.hpp>
 #include <lowrank/checkpoint/statistics.hpp>
 #include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/decompose_calibrated.hpp>
 #include <lowrank/cpu/gemm.hpp>
-#include <lowrank/cpu/gram_root.hpp>
-#include <lowrank/decompose_calibrated.hpp>
 #include <lowrank/rank_config.hpp>
 
 #include <algorithm>
@@ -99,24 +99,6 @@ struct StoredFactoriser {
     }
 };
 
-/// Roots of Gram matrices by name; keeps the last one, which q, k and v share.
-class RootCache {
-public:
-    template <class Make>
-    const cpu::GramRoot& get(const std::string& name, Make&& make) {
-        if (name != name_ || !root_) {
-            root_.reset();
-            root_ = make();
-            name_ = name;
-        }
-        return *root_;
-    }
-
-private:
-    std::string name_;
-    std::optional<cpu::GramRoot> root_;
-};
-
 }  // namespace detail
 
 /// A model, the layers of it that compete, and their statistics. Borrows both, which must outlive it.
@@ -127,7 +109,10 @@ public:
     /// plan_compression does.
     CalibratedModel(const ModelFolder& model, const Statistics& statistics, std::span<const std::string> names = {},
                     CalibratedOptions options = {})
-        : model_(model), statistics_(statistics), options_(std::move(options)) {
+        : model_(model),
+          statistics_(statistics),
+          options_(std::move(options)),
+          layers_(statistics, options_.gradients) {
         select(names);
         check();
     }
@@ -169,13 +154,14 @@ public:
             layers.push_back(planned(layer));
             remaining.add_layer(layers.back());
         }
-        detail::RootCache inputs;
+        detail::LayerStatisticsReader statistics = layers_;
         std::int64_t done = 0;
         for (const std::size_t i : order) {
             const auto layer_start = Clock::now();
             const PlannedLayer& layer = plan_.layers[i];
-            visit_scalar(layer.weight->dtype,
-                         [&]<class T>(std::type_identity<T>) { factorise_layer<T>(context, layer, inputs, store); });
+            visit_scalar(layer.weight->dtype, [&]<class T>(std::type_identity<T>) {
+                factorise_layer<T>(context, layer, statistics, store);
+            });
             layers[i].seconds = since(layer_start);
             remaining.layer_done(layers[i], *layers[i].seconds);
             if (options_.progress) {
@@ -228,21 +214,12 @@ private:
     void check() {
         for (const PlannedLayer& layer : plan_.layers) {
             selected_ += layer.d_in * layer.d_out;
-            const std::string of = subject() + ": statistics of " + detail::name_text(layer.module);
-            const LayerStatistics* found = statistics_.find(layer.module);
-            if (found == nullptr) throw ValueError(of + " are missing");
-            const auto require = [&](std::int64_t width, std::int64_t wanted, const char* what) {
-                if (width == wanted) return;
-                throw ShapeError(of + " are of " + std::to_string(width) + " " + what + ", but its weight in " +
-                                 detail::path_text(model_.folder()) +
-                                 " is d_in x d_out = " + shape_string(layer.d_in, layer.d_out));
-            };
-            require(statistics_.d_in(layer.module), layer.d_in, "inputs");
-            if (use_gradients(*found)) require(statistics_.d_out(layer.module), layer.d_out, "outputs");
-            if (use_gradients(*found) != use_gradients(*statistics_.find(plan_.layers.front().module))) {
-                throw ValueError(of + (use_gradients(*found) ? " have" : " lack") +
-                                 " gradients, unlike those of the layers before: their losses cannot be compared");
-            }
+            layers_.require(model_, layer);
+            const bool gradients = layers_.has_gradients(layer.module);
+            if (gradients == layers_.has_gradients(plan_.layers.front().module)) continue;
+            throw ValueError(subject() + ": statistics of " + detail::name_text(layer.module) +
+                             (gradients ? " have" : " lack") +
+                             " gradients, unlike those of other layers: their losses cannot be compared");
         }
         warn_of_few_tokens();
     }
@@ -263,10 +240,6 @@ private:
                                  " tokens only, fewer than the ranks that may be asked: calibrate on more text");
     }
 
-    [[nodiscard]] bool use_gradients(const LayerStatistics& layer) const {
-        return options_.gradients && layer.gradient_tokens > 0;
-    }
-
     /// Layers that read one input stand together, at the place of the first of them.
     [[nodiscard]] std::size_t first_reader(std::size_t layer) const {
         const std::string& input = statistics_.find(plan_.layers[layer].module)->input;
@@ -277,21 +250,15 @@ private:
     }
 
     template <class T>
-    void factorise_layer(const cpu::Context& context, const PlannedLayer& layer, detail::RootCache& inputs,
-                         FactorStore& store) const {
+    void factorise_layer(const cpu::Context& context, const PlannedLayer& layer,
+                         detail::LayerStatisticsReader& statistics, FactorStore& store) const {
         const auto start = Clock::now();
-        const LayerStatistics& known = *statistics_.find(layer.module);
-        const cpu::GramRoot& input =
-            inputs.get(known.input, [&] { return cpu::gram_root(context, *statistics_.input(layer.module)); });
-        cpu::GramRoot gradient;
-        if (use_gradients(known)) {
-            gradient = cpu::gram_root(context, *statistics_.gradient(layer.module), Calibration{}.damping);
-        }
+        const cpu::Weighting roots = statistics.roots(context, layer.module);
         const StoredTensor weight = model_.at(layer.weight->name);
         const std::string name =
             detail::path_text(weight.shard->path()) + ": tensor " + detail::name_text(layer.weight->name);
         const auto ranks = allocatable_ranks(layer.d_in, layer.d_out, options_.ranks);
-        const auto factors = cpu::decompose_weighted(context, const_view(weight.matrix<T>()), {&input, &gradient},
+        const auto factors = cpu::decompose_weighted(context, const_view(weight.matrix<T>()), roots,
                                                      {.rank = fixed_rank(ranks ? ranks->second : 1),
                                                       .layout = WeightLayout::out_in,
                                                       .method = options_.method,
@@ -307,7 +274,7 @@ private:
         for (const PlannedLayer& layer : plan_.layers) {
             layers.push_back(store.find(layer.module)->competitor(layer.d_in, layer.d_out));
             // Half: the second-order term of the loss.
-            if (use_gradients(*statistics_.find(layer.module))) layers.back().sensitivity = 0.5;
+            if (layers_.has_gradients(layer.module)) layers.back().sensitivity = 0.5;
         }
         return options_.uniform ? allocate_uniform(layers, budget) : allocate(layers, budget, options_.ranks);
     }
@@ -347,7 +314,8 @@ private:
         for (const PlannedLayer& layer : plan_.layers) {
             const LayerStatistics& known = *statistics_.find(layer.module);
             note.tokens = std::min(note.tokens, known.tokens);
-            note.gradient_tokens = std::min(note.gradient_tokens, use_gradients(known) ? known.gradient_tokens : 0);
+            note.gradient_tokens =
+                std::min(note.gradient_tokens, layers_.has_gradients(layer.module) ? known.gradient_tokens : 0);
         }
         return note;
     }
@@ -355,6 +323,7 @@ private:
     const ModelFolder& model_;
     const Statistics& statistics_;
     CalibratedOptions options_;
+    detail::LayerStatisticsReader layers_;
     CompressPlan plan_;
     std::int64_t selected_ = 0;
 };

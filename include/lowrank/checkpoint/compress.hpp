@@ -107,7 +107,19 @@ private:
     Kind bytes_;
 };
 
-/// Factorises a layer and writes its factors, unless the rank turns out to save nothing.
+/// Writes a layer's factors, unless their rank saves nothing.
+template <Scalar T, ComputeScalar C>
+void write_factors(SafetensorsWriter& file, const PlannedLayer& layer, const Factors<C>& factors,
+                   const std::string& subject, CompressedLayer& result) {
+    result.choice = RankChoice{factors.rank(), !factors.saves_parameters()};
+    result.method = factors.method;
+    if (result.choice->dense) return;
+    result.relative_error = factors.relative_error;
+    write_matrix(file, layer.module + ".w1", transposed_as<T>(factors.w2.view(), subject));
+    write_matrix(file, layer.module + ".w2", transposed_as<T>(factors.w1.view(), subject));
+}
+
+/// Factorises a layer as it is.
 template <class Context>
 struct PlainFactoriser {
     Context& context;
@@ -127,12 +139,7 @@ struct PlainFactoriser {
                                         .singular_values = false,
                                         .seed = options.seed,
                                         .name = subject});
-        result.choice = RankChoice{factors.rank(), !factors.saves_parameters()};
-        result.method = factors.method;
-        if (result.choice->dense) return;
-        result.relative_error = factors.relative_error;
-        write_matrix(file, layer.module + ".w1", transposed_as<T>(factors.w2.view(), subject));
-        write_matrix(file, layer.module + ".w2", transposed_as<T>(factors.w1.view(), subject));
+        write_factors<T>(file, layer, factors, subject, result);
     }
 };
 

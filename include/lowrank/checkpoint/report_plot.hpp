@@ -54,7 +54,9 @@ public:
             std::to_string(height) + "\" viewBox=\"0 0 " + std::to_string(kWidth) + " " + std::to_string(height) +
             "\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
         legend();
-        const bool weighted = report_.calibration.has_value();
+        const bool weighted =
+            std::any_of(report_.layers.begin(), report_.layers.end(),
+                        [](const CompressedLayer& layer) { return layer.weighted_error.has_value(); });
         panel(kTop, "parameters kept", [](const CompressedLayer& layer) {
             return static_cast<double>(layer.parameters_after()) / static_cast<double>(layer.parameters_before());
         });

@@ -172,9 +172,12 @@ inline std::string aligned(const std::vector<std::vector<std::string>>& rows) {
 inline std::string report_table(const CompressReport& report) {
     std::string text;
     if (!report.layers.empty()) {
+        const bool weighted = std::any_of(report.layers.begin(), report.layers.end(), [](const CompressedLayer& layer) {
+            return layer.weighted_error.has_value();
+        });
         std::vector<std::vector<std::string>> rows = {{"layer", "count", "d_in x d_out", "rank",
-                                                       report.calibration ? "weighted error min" : "error min", "mean",
-                                                       "max", "seconds", "parameters", "after"}};
+                                                       weighted ? "weighted error min" : "error min", "mean", "max",
+                                                       "seconds", "parameters", "after"}};
         for (const auto& group : detail::group_layers(report.layers)) rows.push_back(detail::table_row(group));
         text += detail::aligned(rows) + "\n";
     }
