@@ -184,6 +184,9 @@ TEST_CASE("Budgets and options out of range are refused", "[allocate]") {
     CHECK(message([&] { allocate(layers, 100, {.floor = 1.5}); }).find("floor <= cap") != std::string::npos);
     CHECK(message([&] { allocate(layers, 100, {.cap = 2}); }).find("floor <= cap") != std::string::npos);
     CHECK(message([&] { allocate(layers, 100, {.multiple = 0}); }).find("multiples of 0") != std::string::npos);
+    CHECK(message([&] { check_budget(layers, 100, {.multiple = 0}); }).find("multiples of 0") != std::string::npos);
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    CHECK(message([&] { allocatable_ranks(10, 10, {.floor = nan}); }).find("floor <= cap") != std::string::npos);
     const std::vector<AllocationLayer> negative = {{10, 10, spectrum, 10, -1}};
     CHECK(message([&] { allocate(negative, 50); }).find("negative or not finite") != std::string::npos);
     const std::vector<AllocationLayer> few = {{10, 10, std::span(spectrum).first(3), 10, 1}};

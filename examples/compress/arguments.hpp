@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -128,6 +129,13 @@ inline void validate(const Arguments& arguments) {
     }
     if (!ranks && !arguments.budget()) {
         throw CLI::ValidationError("--calibration also needs a budget, --share or --target-parameters, or ranks");
+    }
+    for (std::size_t i = 1; i < arguments.shares.size(); ++i) {
+        for (std::size_t j = 0; j < i; ++j) {
+            const auto& share = arguments.shares;
+            if (arguments.numbered("OUT", share[i]) != arguments.numbered("OUT", share[j])) continue;
+            throw CLI::ValidationError("--share names one folder twice: each share must differ from the others");
+        }
     }
     if (arguments.plan && arguments.budget()) {
         throw CLI::ValidationError("--plan cannot know ranks that follow from the work itself");

@@ -63,9 +63,25 @@ struct Allocation {
     [[nodiscard]] double gap() const { return loss > 0 ? std::max(0.0, 1 - bound / loss) : 0; }
 };
 
+namespace detail {
+
+inline void check_options(const AllocationOptions& options) {
+    if (!(options.floor >= 0 && options.floor <= options.cap && options.cap <= 1)) {
+        throw ValueError("a floor of " + std::to_string(options.floor) + " and a cap of " +
+                         std::to_string(options.cap) + " are not parts of the break-even rank: 0 <= floor <= cap <= 1");
+    }
+    if (options.multiple < 1) {
+        throw ValueError("ranks cannot be multiples of " + std::to_string(options.multiple));
+    }
+}
+
+}  // namespace detail
+
 /// The least and the largest rank that a layer can get as factors; nothing if it can only be dense.
+/// Throws ValueError for options out of their domain.
 inline std::optional<std::pair<std::int64_t, std::int64_t>> allocatable_ranks(std::int64_t d_in, std::int64_t d_out,
                                                                               const AllocationOptions& options) {
+    detail::check_options(options);
     const double break_even = break_even_rank(d_in, d_out);
     const auto down = [&](double rank) {
         return static_cast<std::int64_t>(rank) / options.multiple * options.multiple;
@@ -167,14 +183,7 @@ struct AllocationStep {
     }
 };
 
-inline void check_allocation(std::span<const AllocationLayer> layers, const AllocationOptions& options) {
-    if (!(options.floor >= 0 && options.floor <= options.cap && options.cap <= 1)) {
-        throw ValueError("a floor of " + std::to_string(options.floor) + " and a cap of " +
-                         std::to_string(options.cap) + " are not parts of the break-even rank: 0 <= floor <= cap <= 1");
-    }
-    if (options.multiple < 1) {
-        throw ValueError("ranks cannot be multiples of " + std::to_string(options.multiple));
-    }
+inline void check_layers(std::span<const AllocationLayer> layers) {
     for (const AllocationLayer& layer : layers) {
         bool good = is_finite(layer.sensitivity) && layer.sensitivity >= 0 && is_finite(layer.squared_norm);
         for (const double s : layer.spectrum) good = good && is_finite(s);
@@ -213,7 +222,7 @@ inline void check_budget(std::span<const AllocationLayer> layers, std::int64_t b
 /// floor exceeds or that would leave all layers dense, and for options or layers out of their domain.
 inline Allocation allocate(std::span<const AllocationLayer> layers, std::int64_t budget,
                            const AllocationOptions& options = {}) {
-    detail::check_allocation(layers, options);
+    detail::check_layers(layers);
     check_budget(layers, budget, options);
     std::vector<detail::LayerChoices> choices;
     choices.reserve(layers.size());

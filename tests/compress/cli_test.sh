@@ -92,6 +92,9 @@ rm -r models/calibrated models/calibrated-0.8 models/calibrated-0.5
 refuse 2 --share models/in models/new --calibration "$statistics"
 refuse 2 --calibration models/in models/new --share 0.5
 refuse 2 --ranks models/in models/new --calibration "$statistics" --share 0.5 --ranks q_proj=6
+refuse 2 --share models/in models/new --calibration "$statistics" --share 0.5,0.5
+refuse 1 "multiples of 0" models/in models/new --calibration "$statistics" --share 0.5 --multiple 0
+refuse 1 "floor <= cap" models/in models/new --calibration "$statistics" --share 0.5 --floor 2
 refuse 2 --plan models/in --plan --calibration "$statistics" --share 0.5
 refuse 2 --share models/in models/new --calibration "$statistics" --share 0.5 --target-parameters 8000
 refuse 1 "No such file" models/in models/new --calibration gone.safetensors --share 0.5
