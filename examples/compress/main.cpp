@@ -1,5 +1,5 @@
-// compress - a Hugging Face checkpoint in, a smaller one out: reads the command line, shows progress, prints the
-// report.
+// compress - a Hugging Face checkpoint in, a smaller one out: runs the library, shows progress, prints the report.
+#include "arguments.hpp"
 #include "measure.hpp"
 #include "progress.hpp"
 
@@ -8,11 +8,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
-#include <filesystem>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,71 +22,21 @@ namespace {
 
 constexpr int kUsageError = 2;
 
-constexpr const char* kDescription =
-    R"(Makes the linear layers of a checkpoint smaller: each selected NAME.weight (out x in) becomes
-NAME.w1 (out x rank) and NAME.w2 (rank x in) with NAME.weight ~ NAME.w1 NAME.w2. Everything else is copied bit for bit.)";
-
-constexpr const char* kExamples = R"(
-Layers are named by the last part of their module's name (q_proj), or by more of it (self_attn.q_proj,
-layers.0.self_attn.q_proj, layers.*.mlp.up_proj); the longest name that matches counts.
-
-A config is JSON: {"q_proj": 384, "gate_proj": {"share": 0.5, "multiple": 16}, "up_proj": {"error": 0.1, "max": 1024},
-"o_proj": {"energy": 0.95}}. Wrong names, ranks below 1 and duplicates are errors; a layer whose rank would save nothing
-stays dense, with a warning.
-
-Examples:
-  compress StableLM-3B smaller --ranks q_proj=384,o_proj=384,gate_proj=512
-  compress StableLM-3B smaller --config ranks.json --json report.json
-  compress StableLM-3B --plan --ranks q_proj=384
-  compress StableLM-3B --plan --measure 1 --ranks q_proj=384
-
-Exit status: 0 success, 1 an error of the input or the system, 2 wrong usage.)";
-
-struct Arguments {
-    std::filesystem::path input;
-    std::filesystem::path output;
-    std::string ranks;
-    std::filesystem::path config;
-    std::filesystem::path json;
-    lowrank::Method method = lowrank::Method::automatic;
-    int threads = 0;
-    std::int64_t measured_rows = 0;
-    bool plan = false;
-    bool force = false;
-    bool quiet = false;
-};
-
-void declare(CLI::App& app, Arguments& arguments) {
-    app.add_option("IN", arguments.input, "folder of the checkpoint: model.safetensors, or shards with their index")
-        ->required();
-    app.add_option("OUT", arguments.output, "folder to write; not needed with --plan");
-    auto* ranks = app.add_option("--ranks", arguments.ranks, "ranks of layers: NAME=RANK,NAME=RANK,...");
-    app.add_option("--config", arguments.config, "JSON file of ranks and rules")->excludes(ranks);
-    app.add_option("--method", arguments.method, "how to decompose: auto or exact")
-        ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, lowrank::Method>>{
-            {"auto", lowrank::Method::automatic}, {"exact", lowrank::Method::exact}}))
-        ->default_str("auto");
-    app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(CLI::NonNegativeNumber);
-    app.add_option("--json", arguments.json, "also write the report, with every layer, to this file");
-    app.add_flag("--plan", arguments.plan, "only count parameters and bytes, from the headers");
-    app.add_option("--measure", arguments.measured_rows,
-                   "with --plan: time each layer shape, dense and low-rank, for so many tokens at a time")
-        ->check(CLI::PositiveNumber);
-    app.add_flag("--force", arguments.force, "replace OUT if it is there already");
-    app.add_flag("--quiet", arguments.quiet, "print errors and warnings only");
-    app.footer(kExamples);
-}
-
-void print(const lowrank::CompressReport& report, const Arguments& arguments) {
+void print(const lowrank::CompressReport& report, const Arguments& arguments, double share = 0) {
     for (const std::string& warning : report.warnings) std::cerr << "warning: " << warning << '\n';
     if (!arguments.quiet) std::cout << lowrank::report_table(report);
-    if (!arguments.json.empty()) lowrank::write_report(report, arguments.json);
+    if (!arguments.json.empty()) lowrank::write_report(report, arguments.numbered(arguments.json, share));
+    if (!arguments.plot.empty()) lowrank::write_report_plot(report, arguments.numbered(arguments.plot, share));
 }
 
-void run(const Arguments& arguments) {
+ProgressLine progress_line(const Arguments& arguments) {
+    if (arguments.quiet) return ProgressLine(ProgressLine::Style::none);
+    return ProgressLine(isatty(STDERR_FILENO) != 0 ? ProgressLine::Style::bar : ProgressLine::Style::lines);
+}
+
+void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& model) {
     const lowrank::RankConfig config = arguments.config.empty() ? lowrank::RankConfig::parse(arguments.ranks)
                                                                 : lowrank::read_rank_config(arguments.config);
-    const lowrank::ModelFolder model(arguments.input);
     const lowrank::CompressPlan plan = lowrank::plan_compression(model, config);
     if (arguments.plan) {
         print(lowrank::report_plan(model, plan), arguments);
@@ -97,16 +47,61 @@ void run(const Arguments& arguments) {
     }
     const lowrank::cpu::Context cpu({.threads = arguments.threads});
     lowrank::OutputFolder out(arguments.output, {.replace = arguments.force, .source = arguments.input});
-    const Interruption interruption(out);
-    ProgressLine line(arguments.quiet              ? ProgressLine::Style::none
-                      : isatty(STDERR_FILENO) != 0 ? ProgressLine::Style::bar
-                                                   : ProgressLine::Style::lines);
-    const lowrank::CompressReport report = lowrank::compress(
-        cpu, model, plan, out, {.method = arguments.method, .progress = [&](const lowrank::CompressProgress& progress) {
-                                    line.show(progress);
-                                }});
+    const Interruption interruption({&out});
+    ProgressLine line = progress_line(arguments);
+    const lowrank::CompressOptions options{
+        .method = arguments.method,
+        .progress = [&](const lowrank::CompressProgress& progress) { line.show(progress); }};
+    const lowrank::CompressReport report =
+        arguments.calibration.empty() ? lowrank::compress(cpu, model, plan, out, options)
+                                      : lowrank::compress(cpu, model, plan, lowrank::Statistics(arguments.calibration),
+                                                          out, options, !arguments.one_sided);
     line.finish();
     print(report, arguments);
+}
+
+void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& model) {
+    const lowrank::Statistics statistics(arguments.calibration);
+    ProgressLine line = progress_line(arguments);
+    const lowrank::CalibratedModel calibrated(
+        model, statistics, arguments.layers,
+        {.method = arguments.method,
+         .gradients = !arguments.one_sided,
+         .uniform = arguments.uniform,
+         .ranks = arguments.allocation,
+         .progress = [&](const lowrank::CompressProgress& progress) { line.show(progress); }});
+    // Everything that can be refused is refused before the work.
+    std::vector<std::int64_t> budgets;
+    std::vector<std::unique_ptr<lowrank::OutputFolder>> outs;
+    std::vector<lowrank::OutputFolder*> borrowed;
+    const std::vector<double> shares = arguments.shares.empty() ? std::vector<double>{0} : arguments.shares;
+    for (const double share : shares) {
+        budgets.push_back(arguments.target > 0 ? calibrated.budget_of_model(arguments.target)
+                                               : calibrated.budget(share));
+    }
+    for (const double share : shares) {
+        outs.push_back(std::make_unique<lowrank::OutputFolder>(
+            arguments.numbered(arguments.output, share),
+            lowrank::OutputFolderOptions{.replace = arguments.force, .source = arguments.input}));
+        borrowed.push_back(outs.back().get());
+    }
+    const lowrank::cpu::Context cpu({.threads = arguments.threads});
+    const Interruption interruption(borrowed);
+    const lowrank::FactorStore store = calibrated.factorise(cpu, outs.front()->folder());
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+        const lowrank::CompressReport report = calibrated.compress(cpu, store, budgets[i], *outs[i]);
+        line.finish();
+        print(report, arguments, shares[i]);
+    }
+}
+
+void run(const Arguments& arguments) {
+    const lowrank::ModelFolder model(arguments.input);
+    if (arguments.budget()) {
+        run_with_budget(arguments, model);
+    } else {
+        run_with_ranks(arguments, model);
+    }
 }
 
 }  // namespace
@@ -117,15 +112,7 @@ int main(int argc, char** argv) {
     declare(app, arguments);
     try {
         app.parse(argc, argv);
-        if (arguments.ranks.empty() && arguments.config.empty()) {
-            throw CLI::ValidationError("--ranks or --config is needed, to say which layers to make smaller");
-        }
-        if (arguments.output.empty() && !arguments.plan) {
-            throw CLI::ValidationError("OUT is needed, the folder to write (or --plan, to only count)");
-        }
-        if (arguments.measured_rows > 0 && !arguments.plan) {
-            throw CLI::ValidationError("--measure times what --plan lists: it needs --plan");
-        }
+        validate(arguments);
     } catch (const CLI::Success& success) {
         return app.exit(success);
     } catch (const CLI::Error& error) {

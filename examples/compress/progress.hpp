@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include <pthread.h>
 #include <unistd.h>
@@ -53,7 +55,7 @@ private:
 
     static void show_line(const lowrank::CompressProgress& progress) {
         const lowrank::CompressedLayer& layer = *progress.layer;
-        std::string what = "dense";
+        std::string what = layer.choice ? "dense" : "factorised";
         if (!layer.dense()) {
             char text[64];
             std::snprintf(text, sizeof(text), "rank %lld, error %.4f", static_cast<long long>(layer.choice->rank),
@@ -84,15 +86,15 @@ private:
 /// threads, which inherit that the signals are blocked.
 class Interruption {
 public:
-    explicit Interruption(lowrank::OutputFolder& out) {
+    explicit Interruption(std::vector<lowrank::OutputFolder*> outs) {
         sigemptyset(&signals_);
         for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) sigaddset(&signals_, signal);
         pthread_sigmask(SIG_BLOCK, &signals_, &before_);
-        waiter_ = std::thread([this, &out] {
+        waiter_ = std::thread([this, outs = std::move(outs)] {
             int signal = 0;
             sigwait(&signals_, &signal);
             if (signal == kDone) return;
-            out.abandon();
+            for (lowrank::OutputFolder* out : outs) out->abandon();
             std::fputs("\ncompress: interrupted\n", stderr);
             std::_Exit(kSignalStatus + signal);
         });

@@ -5,12 +5,17 @@
 // <lowrank/checkpoint/model_folder.hpp>, and so does not pay for the decomposition.
 #pragma once
 
+#include <lowrank/checkpoint/calibrated_compress.hpp>
 #include <lowrank/checkpoint/compress.hpp>
 #include <lowrank/checkpoint/compress_plan.hpp>
 #include <lowrank/checkpoint/model_folder.hpp>
 #include <lowrank/checkpoint/output_folder.hpp>
 #include <lowrank/checkpoint/rank_config.hpp>
 #include <lowrank/checkpoint/report.hpp>
+#include <lowrank/checkpoint/report_plot.hpp>
 #include <lowrank/checkpoint/report_table.hpp>
 #include <lowrank/checkpoint/safetensors.hpp>
 #include <lowrank/checkpoint/safetensors_writer.hpp>
+#include <lowrank/checkpoint/statistics.hpp>
+#include <lowrank/checkpoint/statistics_writer.hpp>
+#include <lowrank/checkpoint/weighted_compress.hpp>

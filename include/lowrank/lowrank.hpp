@@ -3,8 +3,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <lowrank/allocate.hpp>
+#include <lowrank/calibration.hpp>
 #include <lowrank/cpu.hpp>
 #include <lowrank/decompose.hpp>
+#include <lowrank/decompose_calibrated.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/factors.hpp>
 #include <lowrank/linear.hpp>

@@ -77,6 +77,35 @@ run 0 models/in models/out --config ranks.json --force --quiet
 run 0 models/in --plan --ranks k_proj=12
 grep -q '^warning: .*break-even' err || fail "no warning of a rank above break-even"
 
+# By calibration.
+statistics=$fixtures/tiny-statistics.safetensors
+run 0 models/in models/calibrated --calibration "$statistics" --share 0.6 --json report.json --plot plot.svg
+grep -q 'nats per token' out || fail "no estimate of the loss"
+grep -q '^</svg>$' plot.svg || fail "no plot"
+[ "$(wc -l < err)" = 20 ] || fail "not two lines of progress for each layer"
+run 0 models/in models/calibrated --calibration "$statistics" --shares 0.8,0.5 --json report.json --quiet
+[ -f report-0.8.json ] && [ -f report-0.5.json ] || fail "not a report for each share"
+[ -f models/calibrated-0.8/config.json ] && [ -f models/calibrated-0.5/config.json ] || fail "not a model for each"
+run 0 models/in models/calibrated --calibration "$statistics" --target-parameters 8000 --layers gate_proj,down_proj --force
+run 0 models/in models/calibrated --calibration "$statistics" --ranks $ranks --force --json report.json
+after parameters 10990 6638
+grep -q weighted_error report.json || fail "--ranks --calibration: not weighted"
+rm -r models/calibrated models/calibrated-0.8 models/calibrated-0.5
+refuse 2 --share models/in models/new --calibration "$statistics"
+refuse 2 --calibration models/in models/new --share 0.5
+refuse 2 --ranks models/in models/new --calibration "$statistics" --share 0.5 --ranks q_proj=6
+refuse 2 --share models/in models/new --calibration "$statistics" --share 0.5,0.5
+refuse 1 "multiples of 0" models/in models/new --calibration "$statistics" --share 0.5 --multiple 0
+refuse 1 "floor <= cap" models/in models/new --calibration "$statistics" --share 0.5 --floor 2
+refuse 2 --plan models/in --plan --calibration "$statistics" --share 0.5
+refuse 2 --share models/in models/new --calibration "$statistics" --share 0.5 --target-parameters 8000
+refuse 1 "No such file" models/in models/new --calibration gone.safetensors --share 0.5
+refuse 1 "holds no statistics" models/in models/new --calibration models/in/model-00001-of-00002.safetensors --share 0.5
+refuse 1 "(0, 1)" models/in models/new --calibration "$statistics" --share 1.5
+refuse 1 "lowest ranks" models/in models/new --calibration "$statistics" --share 0.5,0.01
+refuse 1 "exists already" models/in models/out --calibration "$statistics" --share 0.5
+leaves $'in\nout'
+
 # Wrong usage: 2.
 refuse 2 "needs --plan" models/in models/out --ranks $ranks --measure 1
 refuse 2 IN

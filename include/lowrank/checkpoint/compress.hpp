@@ -107,18 +107,55 @@ private:
     Kind bytes_;
 };
 
+/// Writes a layer's factors, unless their rank saves nothing.
+template <Scalar T, ComputeScalar C>
+void write_factors(SafetensorsWriter& file, const PlannedLayer& layer, const Factors<C>& factors,
+                   const std::string& subject, CompressedLayer& result) {
+    result.choice = RankChoice{factors.rank(), !factors.saves_parameters()};
+    result.method = factors.method;
+    if (result.choice->dense) return;
+    result.relative_error = factors.relative_error;
+    write_matrix(file, layer.module + ".w1", transposed_as<T>(factors.w2.view(), subject));
+    write_matrix(file, layer.module + ".w2", transposed_as<T>(factors.w1.view(), subject));
+}
+
+/// Factorises a layer as it is.
 template <class Context>
+struct PlainFactoriser {
+    Context& context;
+    const CompressOptions& options;
+
+    template <class T>
+    void write(SafetensorsWriter& file, const SafetensorsReader& shard, const PlannedLayer& layer,
+               CompressedLayer& result) const {
+        const std::string subject = path_text(shard.path()) + ": tensor " + name_text(layer.weight->name);
+        const Matrix<T> weight = shard.template matrix<T>(*layer.weight);
+        shard.release(*layer.weight);
+        const auto factors = decompose(context, weight,
+                                       {.rank = layer.rule,
+                                        .layout = WeightLayout::out_in,
+                                        .method = options.method,
+                                        .excess = options.excess,
+                                        .singular_values = false,
+                                        .seed = options.seed,
+                                        .name = subject});
+        write_factors<T>(file, layer, factors, subject, result);
+    }
+};
+
+/// Writes the compressed folder; `Factoriser` makes the factors of a layer that is not known to stay dense.
+template <class Factoriser>
 class Compressor {
 public:
-    Compressor(Context& context, const ModelFolder& model, const CompressPlan& plan, OutputFolder& out,
+    Compressor(Factoriser factorise, const ModelFolder& model, const CompressPlan& plan, OutputFolder& out,
                const CompressOptions& options)
-        : context_(context), model_(model), plan_(plan), out_(out), options_(options) {}
+        : factorise_(std::move(factorise)), model_(model), plan_(plan), out_(out), options_(options) {}
 
     CompressReport run() {
         report_ = report_plan(model_, plan_);
         report_.output = out_.target();
         report_.method = options_.method;
-        report_.threads = context_.threads();
+        report_.threads = factorise_.context.threads();
         report_.exact = true;
         report_.after = {};
         require_space();
@@ -205,36 +242,14 @@ private:
                         CompressedLayer& result) {
         const Clock::time_point start = Clock::now();
         if (!result.choice || !result.choice->dense) {
-            visit_scalar(layer.weight->dtype,
-                         [&]<class T>(std::type_identity<T>) { factorise<T>(file, shard, layer, result); });
+            visit_scalar(layer.weight->dtype, [&]<class T>(std::type_identity<T>) {
+                factorise_.template write<T>(file, shard, layer, result);
+            });
         }
         if (result.choice->dense) copy_tensor(file, shard, *layer.weight);
         result.seconds = since(start);
         // By the plan: the estimate counted a layer whose rule chose dense like any other.
         remaining_.layer_done(planned(layer), *result.seconds);
-    }
-
-    /// Writes the two factors, unless the rank turns out to save nothing.
-    template <class T>
-    void factorise(SafetensorsWriter& file, const SafetensorsReader& shard, const PlannedLayer& layer,
-                   CompressedLayer& result) {
-        const std::string subject = path_text(shard.path()) + ": tensor " + name_text(layer.weight->name);
-        const Matrix<T> weight = shard.template matrix<T>(*layer.weight);
-        shard.release(*layer.weight);
-        const auto factors = decompose(context_, weight,
-                                       {.rank = layer.rule,
-                                        .layout = WeightLayout::out_in,
-                                        .method = options_.method,
-                                        .excess = options_.excess,
-                                        .singular_values = false,
-                                        .seed = options_.seed,
-                                        .name = subject});
-        result.choice = RankChoice{factors.rank(), !factors.saves_parameters()};
-        result.method = factors.method;
-        if (result.choice->dense) return;
-        result.relative_error = factors.relative_error;
-        write_matrix(file, layer.module + ".w1", transposed_as<T>(factors.w2.view(), subject));
-        write_matrix(file, layer.module + ".w2", transposed_as<T>(factors.w1.view(), subject));
     }
 
     void write_index() const {
@@ -252,7 +267,7 @@ private:
                            since(start_), remaining_.seconds()});
     }
 
-    Context& context_;
+    Factoriser factorise_;
     const ModelFolder& model_;
     const CompressPlan& plan_;
     OutputFolder& out_;
@@ -272,7 +287,8 @@ private:
 template <class Context>
 CompressReport compress(Context& context, const ModelFolder& model, const CompressPlan& plan, OutputFolder& out,
                         const CompressOptions& options = {}) {
-    return detail::Compressor<Context>(context, model, plan, out, options).run();
+    using Factoriser = detail::PlainFactoriser<Context>;
+    return detail::Compressor<Factoriser>({context, options}, model, plan, out, options).run();
 }
 
 }  // namespace lowrank

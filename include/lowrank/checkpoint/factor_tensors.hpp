@@ -30,6 +30,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lowrank::detail {
@@ -37,8 +38,27 @@ namespace lowrank::detail {
 inline constexpr const char* kVersionKey = "lowrank.version";
 inline constexpr const char* kLayersKey = "lowrank.layers";
 
-/// The transpose, rounded to T. Throws ValueError, beginning with `subject`, if an entry overflows T.
+[[noreturn]] inline void throw_overflow(const std::string& subject, std::string_view dtype) {
+    throw ValueError(subject + ": its factors overflow " + std::string(dtype) + "; store the weight in a wider type");
+}
+
+/// The same rounded to T. Throws ValueError, beginning with `subject`, if an entry overflows T.
 template <Scalar T, ComputeScalar C>
+Matrix<T> rounded_as(MatrixView<const C> a, const std::string& subject) {
+    Matrix<T> result(a.rows(), a.cols());
+    bool finite = true;
+    for (std::int64_t i = 0; i < a.rows(); ++i) {
+        for (std::int64_t j = 0; j < a.cols(); ++j) {
+            result(i, j) = static_cast<T>(a(i, j));
+            finite = finite && is_finite(result(i, j));
+        }
+    }
+    if (!finite) throw_overflow(subject, dtype_name<T>());
+    return result;
+}
+
+/// The transpose, rounded to T. Throws as rounded_as does.
+template <Scalar T, Scalar C>
 Matrix<T> transposed_as(MatrixView<const C> a, const std::string& subject) {
     constexpr std::int64_t kTile = 32;  // a tile of either side stays in the first-level cache
     Matrix<T> result(a.cols(), a.rows());
@@ -54,10 +74,7 @@ Matrix<T> transposed_as(MatrixView<const C> a, const std::string& subject) {
             }
         }
     }
-    if (!finite) {
-        throw ValueError(subject + ": its factors overflow " + std::string(dtype_name<T>()) +
-                         "; store the weight in a wider type");
-    }
+    if (!finite) throw_overflow(subject, dtype_name<T>());
     return result;
 }
 

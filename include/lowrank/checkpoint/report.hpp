@@ -8,6 +8,9 @@
 //              "d_in": 2560, "d_out": 2560, "rank": 384, "dense": false, "relative_error": 0.41, "method": "exact",
 //              "parameters": {"before": 6553600, "after": 1966080}, "seconds": 2.6}],
 //  "warnings": []}
+// With a calibration a layer also has its "weighted_error", and the report
+//  "calibration": {"statistics": "s.safetensors", "texts": ["85944171f73967e8"], "tokens": 32768,
+//                  "gradient_tokens": 16384, "budget": 84934656, "selected": 106168320, "loss": 0.21, "gap": 1e-5}
 // What is not known is null: in a plan the ranks of rules that need the singular values, errors, methods and times;
 // "exact" is then false if `after` counts layers as dense whose rank is not known. A dense layer has a "reason".
 #pragma once
@@ -43,6 +46,7 @@ struct CompressedLayer {
     std::int64_t d_out = 0;
     std::optional<RankChoice> choice;
     std::optional<double> relative_error;  ///< ||W - W1 W2||_F / ||W||_F, before the factors are rounded to the type
+    std::optional<double> weighted_error;  ///< the same in the norm of the calibration, if there is one
     std::optional<Method> method;
     std::optional<double> seconds;
 
@@ -60,6 +64,18 @@ struct CompressedLayer {
     }
 };
 
+/// How a budget was split by a calibration.
+struct CalibrationNote {
+    std::filesystem::path statistics;
+    std::vector<std::string> texts;    ///< hashes of the calibration texts
+    std::int64_t tokens = 0;           ///< the least over the layers, of inputs and of gradients
+    std::int64_t gradient_tokens = 0;  ///< 0: the errors of the inputs alone count
+    std::int64_t budget = 0;           ///< parameters for the selected layers
+    std::int64_t selected = 0;         ///< parameters that they have
+    double loss = 0;                   ///< estimate: nats per token (with gradients), else mean squared output error
+    double gap = 0;                    ///< the part of it that a better split could save at most
+};
+
 struct CompressReport {
     std::filesystem::path input;
     std::filesystem::path output;  ///< empty in a plan
@@ -70,6 +86,7 @@ struct CompressReport {
     ModelSize before;
     ModelSize after;
     bool exact = true;  ///< false if ranks are not known yet, and `after` is only an upper bound
+    std::optional<CalibrationNote> calibration;
     std::vector<CompressedLayer> layers;
     std::vector<std::string> warnings;
 };
@@ -94,6 +111,7 @@ inline CompressedLayer planned(const PlannedLayer& layer) {
             .d_out = layer.d_out,
             .choice = layer.choice,
             .relative_error = {},
+            .weighted_error = {},
             .method = {},
             .seconds = {}};
 }
@@ -133,9 +151,23 @@ inline nlohmann::ordered_json layer_json(const CompressedLayer& layer) {
     json["dense"] = layer.choice ? nlohmann::ordered_json(layer.choice->dense) : nlohmann::ordered_json(nullptr);
     if (const std::string reason = layer.reason(); !reason.empty()) json["reason"] = reason;
     json["relative_error"] = json_or_null(layer.relative_error);
+    if (layer.weighted_error) json["weighted_error"] = *layer.weighted_error;
     json["method"] = method_json(layer.method);
     json["parameters"] = {{"before", layer.parameters_before()}, {"after", layer.parameters_after()}};
     json["seconds"] = json_or_null(layer.seconds);
+    return json;
+}
+
+inline nlohmann::ordered_json calibration_json(const CalibrationNote& note) {
+    nlohmann::ordered_json json;
+    json["statistics"] = note.statistics.string();
+    json["texts"] = note.texts;
+    json["tokens"] = note.tokens;
+    json["gradient_tokens"] = note.gradient_tokens;
+    json["budget"] = note.budget;
+    json["selected"] = note.selected;
+    json["loss"] = note.loss;
+    json["gap"] = note.gap;
     return json;
 }
 
@@ -154,6 +186,7 @@ inline nlohmann::ordered_json report_json(const CompressReport& report) {
     json["bytes"] = {{"before", report.before.bytes}, {"after", report.after.bytes}};
     json["exact"] = report.exact;
     json["peak_resident_bytes"] = detail::json_or_null(report.peak_resident_bytes);
+    if (report.calibration) json["calibration"] = detail::calibration_json(*report.calibration);
     json["layers"] = nlohmann::ordered_json::array();
     for (const CompressedLayer& layer : report.layers) json["layers"].push_back(detail::layer_json(layer));
     json["warnings"] = report.warnings;

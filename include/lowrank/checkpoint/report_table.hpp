@@ -124,7 +124,7 @@ inline std::vector<std::string> table_row(const LayerGroup& group) {
     std::uint64_t before = 0;
     std::uint64_t after = 0;
     for (const CompressedLayer* layer : group.layers) {
-        const double error = layer->relative_error.value_or(0);
+        const double error = layer->weighted_error.value_or(layer->relative_error.value_or(0));
         least = std::min(least, error);
         most = std::max(most, error);
         sum += error;
@@ -172,8 +172,12 @@ inline std::string aligned(const std::vector<std::vector<std::string>>& rows) {
 inline std::string report_table(const CompressReport& report) {
     std::string text;
     if (!report.layers.empty()) {
-        std::vector<std::vector<std::string>> rows = {
-            {"layer", "count", "d_in x d_out", "rank", "error min", "mean", "max", "seconds", "parameters", "after"}};
+        const bool weighted = std::any_of(report.layers.begin(), report.layers.end(), [](const CompressedLayer& layer) {
+            return layer.weighted_error.has_value();
+        });
+        std::vector<std::vector<std::string>> rows = {{"layer", "count", "d_in x d_out", "rank",
+                                                       weighted ? "weighted error min" : "error min", "mean", "max",
+                                                       "seconds", "parameters", "after"}};
         for (const auto& group : detail::group_layers(report.layers)) rows.push_back(detail::table_row(group));
         text += detail::aligned(rows) + "\n";
     }
@@ -184,6 +188,16 @@ inline std::string report_table(const CompressReport& report) {
                           "(" + change_text(report.before.parameters, report.after.parameters) + ")"},
                          {"weights", human_bytes(report.before.bytes), "->", bound + human_bytes(report.after.bytes),
                           "(" + change_text(report.before.bytes, report.after.bytes) + ")"}});
+    if (report.calibration) {
+        const CalibrationNote& note = *report.calibration;
+        char line[160];
+        std::snprintf(line, sizeof(line),
+                      "budget      %.4g of the selected layers, %s %.4g, at most %.2g %% above the best\n",
+                      static_cast<double>(note.budget) / static_cast<double>(note.selected),
+                      note.gradient_tokens > 0 ? "estimated loss in nats per token" : "mean squared output error",
+                      note.loss, 100 * note.gap);
+        text += line;
+    }
     if (report.seconds) {
         char line[96];
         std::snprintf(line, sizeof(line), "time        %.1f s", *report.seconds);

@@ -281,7 +281,8 @@ private:
 inline void check_offsets(const std::filesystem::path& file, std::vector<TensorInfo>& tensors,
                           std::uint64_t data_bytes) {
     const auto range = [](const TensorInfo& t) {
-        return "[" + std::to_string(t.begin) + ", " + std::to_string(t.end) + ")";
+        std::string text = "[";  // appended to: GCC 12 warns of overlap in "[" + std::to_string() (its bug 105651)
+        return text.append(std::to_string(t.begin)).append(", ").append(std::to_string(t.end)).append(")");
     };
     for (const TensorInfo& tensor : tensors) {
         if (tensor.end < tensor.begin)

@@ -1,0 +1,154 @@
+// The command line of `compress`.
+#pragma once
+
+#include <lowrank/checkpoint.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+constexpr const char* kDescription =
+    R"(Makes the linear layers of a checkpoint smaller: each selected NAME.weight (out x in) becomes
+NAME.w1 (out x rank) and NAME.w2 (rank x in) with NAME.weight ~ NAME.w1 NAME.w2. Everything else is copied bit for bit.
+Ranks are given (--ranks, --config), or follow from a budget and calibration statistics (--calibration, --share).)";
+
+constexpr const char* kExamples = R"(
+Layers are named by the last part of their module's name (q_proj), or by more of it (self_attn.q_proj,
+layers.0.self_attn.q_proj, layers.*.mlp.up_proj); the longest name that matches counts.
+
+A config is JSON: {"q_proj": 384, "gate_proj": {"share": 0.5, "multiple": 16}, "up_proj": {"error": 0.1, "max": 1024},
+"o_proj": {"energy": 0.95}}. Wrong names, ranks below 1 and duplicates are errors; a layer whose rank would save nothing
+stays dense, with a warning.
+
+Statistics of a model on a text come from examples/python/collect_statistics.py. With them the error of a layer is
+weighted by its inputs and by the loss, all layers compete for the budget, and a layer may stay dense. Several shares
+cost little more than one: each is written to OUT-SHARE.
+
+Examples:
+  compress StableLM-3B smaller --ranks q_proj=384,o_proj=384,gate_proj=512
+  compress StableLM-3B smaller --config ranks.json --json report.json
+  compress StableLM-3B --plan --ranks q_proj=384
+  compress StableLM-3B --plan --measure 1 --ranks q_proj=384
+  compress SmolLM2 smaller --calibration stats.safetensors --share 0.8 --plot ranks.svg
+  compress SmolLM2 smaller --calibration stats.safetensors --share 0.9,0.8,0.6
+  compress SmolLM2 smaller --calibration stats.safetensors --ranks q_proj=128,o_proj=128
+
+Exit status: 0 success, 1 an error of the input or the system, 2 wrong usage.)";
+
+struct Arguments {
+    std::filesystem::path input;
+    std::filesystem::path output;
+    std::string ranks;
+    std::filesystem::path config;
+    std::filesystem::path calibration;
+    std::vector<double> shares;
+    std::int64_t target = 0;
+    std::vector<std::string> layers;
+    lowrank::AllocationOptions allocation;
+    bool uniform = false;
+    bool one_sided = false;
+    std::filesystem::path json;
+    std::filesystem::path plot;
+    lowrank::Method method = lowrank::Method::automatic;
+    int threads = 0;
+    std::int64_t measured_rows = 0;
+    bool plan = false;
+    bool force = false;
+    bool quiet = false;
+
+    [[nodiscard]] bool budget() const { return !shares.empty() || target > 0; }
+
+    /// `path` as it is for one share, with "-SHARE" before its extension for one of several.
+    [[nodiscard]] std::filesystem::path numbered(const std::filesystem::path& path, double share) const {
+        if (shares.size() < 2 || path.empty()) return path;
+        std::filesystem::path stem = path;
+        if (!stem.has_filename()) stem = stem.parent_path();  // "folder/"
+        const std::filesystem::path extension = stem.extension();
+        char number[32];
+        std::snprintf(number, sizeof(number), "-%g", share);
+        stem.replace_extension();
+        stem += number;
+        stem += extension;
+        return stem;
+    }
+};
+
+inline void declare(CLI::App& app, Arguments& arguments) {
+    app.add_option("IN", arguments.input, "folder of the checkpoint: model.safetensors, or shards with their index")
+        ->required();
+    app.add_option("OUT", arguments.output, "folder to write; not needed with --plan");
+    auto* ranks = app.add_option("--ranks", arguments.ranks, "ranks of layers: NAME=RANK,NAME=RANK,...");
+    app.add_option("--config", arguments.config, "JSON file of ranks and rules")->excludes(ranks);
+    auto* calibration =
+        app.add_option("--calibration", arguments.calibration, "statistics of the model on a text (safetensors)");
+    auto* shares = app.add_option("--share,--shares", arguments.shares,
+                                  "part of the selected layers' parameters to keep; several: 0.9,0.8,0.6")
+                       ->delimiter(',')
+                       ->needs(calibration);
+    app.add_option("--target-parameters", arguments.target, "parameters that the whole model may have, instead")
+        ->check(CLI::PositiveNumber)
+        ->needs(calibration)
+        ->excludes(shares);
+    app.add_option("--layers", arguments.layers, "layers that compete: NAME,NAME,... (all that the statistics know)")
+        ->delimiter(',')
+        ->needs(calibration);
+    app.add_option("--floor", arguments.allocation.floor, "part of the break-even rank that every layer keeps at least")
+        ->capture_default_str()
+        ->needs(calibration);
+    app.add_option("--multiple", arguments.allocation.multiple, "ranks are multiples of this")
+        ->capture_default_str()
+        ->needs(calibration);
+    app.add_flag("--uniform", arguments.uniform, "the same share for every layer, to compare with")->needs(calibration);
+    app.add_flag("--one-sided", arguments.one_sided, "ignore the statistics' gradients, to compare with")
+        ->needs(calibration);
+    app.add_option("--method", arguments.method, "how to decompose: auto or exact")
+        ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, lowrank::Method>>{
+            {"auto", lowrank::Method::automatic}, {"exact", lowrank::Method::exact}}))
+        ->default_str("auto");
+    app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(CLI::NonNegativeNumber);
+    app.add_option("--json", arguments.json, "also write the report, with every layer, to this file");
+    app.add_option("--plot", arguments.plot, "also write a picture of ranks and errors to this file (SVG)");
+    app.add_flag("--plan", arguments.plan, "only count parameters and bytes, from the headers");
+    app.add_option("--measure", arguments.measured_rows,
+                   "with --plan: time each layer shape, dense and low-rank, for so many tokens at a time")
+        ->check(CLI::PositiveNumber);
+    app.add_flag("--force", arguments.force, "replace OUT if it is there already");
+    app.add_flag("--quiet", arguments.quiet, "print errors and warnings only");
+    app.footer(kExamples);
+}
+
+/// What CLI11 cannot express. Throws CLI::ValidationError.
+inline void validate(const Arguments& arguments) {
+    const bool ranks = !arguments.ranks.empty() || !arguments.config.empty();
+    if (!ranks && arguments.calibration.empty()) {
+        throw CLI::ValidationError("--ranks, --config or --calibration is needed, to say which layers to make smaller");
+    }
+    if (ranks && arguments.budget()) {
+        throw CLI::ValidationError("--share and --target-parameters choose the ranks: without --ranks and --config");
+    }
+    if (!ranks && !arguments.budget()) {
+        throw CLI::ValidationError("--calibration also needs a budget, --share or --target-parameters, or ranks");
+    }
+    for (std::size_t i = 1; i < arguments.shares.size(); ++i) {
+        for (std::size_t j = 0; j < i; ++j) {
+            const auto& share = arguments.shares;
+            if (arguments.numbered("OUT", share[i]) != arguments.numbered("OUT", share[j])) continue;
+            throw CLI::ValidationError("--share names one folder twice: each share must differ from the others");
+        }
+    }
+    if (arguments.plan && arguments.budget()) {
+        throw CLI::ValidationError("--plan cannot know ranks that follow from the work itself");
+    }
+    if (arguments.output.empty() && !arguments.plan) {
+        throw CLI::ValidationError("OUT is needed, the folder to write (or --plan, to only count)");
+    }
+    if (arguments.measured_rows > 0 && !arguments.plan) {
+        throw CLI::ValidationError("--measure times what --plan lists: it needs --plan");
+    }
+}
