@@ -3,5 +3,6 @@
 #pragma once
 
 #include <lowrank/cuda/context.hpp>
+#include <lowrank/cuda/decompose.hpp>
 #include <lowrank/cuda/low_rank_linear.hpp>
 #include <lowrank/cuda/memory.hpp>

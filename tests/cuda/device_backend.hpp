@@ -1,7 +1,10 @@
 // The CUDA backend as the contract tests see it.
 #pragma once
 
-#include <lowrank/cuda.hpp>
+#include <lowrank/cuda/context.hpp>
+#include <lowrank/cuda/decompose.hpp>
+#include <lowrank/cuda/low_rank_linear.hpp>
+#include <lowrank/cuda/memory.hpp>
 
 #include "contract/backend.hpp"
 
@@ -24,6 +27,11 @@ struct DeviceBackend {
     template <class T>
     lowrank::Matrix<T> download(const lowrank::Matrix<T, Space>& matrix) {
         return lowrank::cuda::to_host(context_, matrix);
+    }
+    template <lowrank::Scalar T>
+    lowrank::Factors<lowrank::compute_t<T>> decompose(const lowrank::Matrix<T>& weight,
+                                                      const lowrank::DecomposeOptions& options) {
+        return lowrank::cuda::to_host(context_, lowrank::decompose(context_, upload(weight), options));
     }
     template <lowrank::Scalar T>
     auto layer(const lowrank::Matrix<T>& w1, const lowrank::Matrix<T>& w2, lowrank::WeightLayout layout,

@@ -9,7 +9,7 @@ namespace emulation {
 void svd(const Wide& a, Wide& u, std::vector<double>& s, Wide& v) {
     using Dense = Eigen::MatrixXd;
     const Eigen::Map<const Dense> dense(a.values.data(), a.rows, a.cols);
-    const Eigen::BDCSVD<Dense> solver(dense, Eigen::ComputeThinU | Eigen::ComputeThinV);
+    const Eigen::JacobiSVD<Dense> solver(dense, Eigen::ComputeThinU | Eigen::ComputeThinV);
     u = Wide(a.rows, solver.matrixU().cols());
     v = Wide(a.cols, solver.matrixV().cols());
     Eigen::Map<Dense>(u.values.data(), u.rows, u.cols) = solver.matrixU();
