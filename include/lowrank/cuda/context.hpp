@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <optional>
 #include <string_view>
@@ -109,5 +110,25 @@ private:
     Workspace scratch_;
     std::unordered_map<vendor::ProductKey, vendor::ProductPlan, KeyHash> plans_;
 };
+
+namespace detail {
+
+/// Waits for the stream while an error leaves a scope: host memory declared before this object is then no longer in use
+/// by work that was queued.
+class SettleOnError {
+public:
+    explicit SettleOnError(const Context& context) : stream_(context.stream()), before_(std::uncaught_exceptions()) {}
+    SettleOnError(const SettleOnError&) = delete;
+    SettleOnError& operator=(const SettleOnError&) = delete;
+    ~SettleOnError() {
+        if (std::uncaught_exceptions() > before_) static_cast<void>(cudaStreamSynchronize(stream_));
+    }
+
+private:
+    cudaStream_t stream_;
+    int before_;
+};
+
+}  // namespace detail
 
 }  // namespace lowrank::cuda

@@ -38,6 +38,7 @@ void copy(Context& context, MatrixView<const T, From> from, MatrixView<T, To> to
 template <class T, class Space>
 Matrix<std::remove_const_t<T>, DeviceSpace> to_device(Context& context, MatrixView<T, Space> source) {
     Matrix<std::remove_const_t<T>, DeviceSpace> target(source.rows(), source.cols());
+    const detail::SettleOnError settle(context);
     copy<std::remove_const_t<T>>(context, const_view(source), target.view());
     if constexpr (std::is_same_v<Space, HostSpace>) context.synchronise("copying a matrix to the device");
     return target;
@@ -51,6 +52,7 @@ Matrix<T, DeviceSpace> to_device(Context& context, const Matrix<T, Space>& sourc
 template <class T>
 Matrix<std::remove_const_t<T>> to_host(Context& context, MatrixView<T, DeviceSpace> source) {
     Matrix<std::remove_const_t<T>> target(source.rows(), source.cols());
+    const detail::SettleOnError settle(context);
     copy<std::remove_const_t<T>>(context, const_view(source), target.view());
     context.synchronise("copying a matrix to the host");
     return target;

@@ -45,12 +45,14 @@ private:
 /// Copies to the device, waiting so that `source` need not outlive the call.
 template <class T>
 void upload(Context& context, const T* source, std::int64_t count, T* target) {
+    const SettleOnError settle(context);
     copy(context, MatrixView<const T>(source, 1, count), MatrixView<T, DeviceSpace>(target, 1, count));
     context.synchronise("copying to the device");
 }
 /// Copies to the host and waits.
 template <class T>
 void download(Context& context, const T* source, std::int64_t count, T* target) {
+    const SettleOnError settle(context);
     copy(context, MatrixView<const T, DeviceSpace>(source, 1, count), MatrixView<T>(target, 1, count));
     context.synchronise("copying to the host");
 }

@@ -109,6 +109,9 @@ namespace cuda {
 /// Device scratch memory that grows to what is asked of it and is then reused; one per stream.
 class Workspace {
 public:
+    Workspace() = default;
+    explicit Workspace(std::size_t bytes) { static_cast<void>(reserve(bytes)); }
+
     /// At least `bytes` bytes, at a multiple of 256. Allocates, and waits for the device, only if it has to grow.
     MatrixView<std::byte, DeviceSpace> reserve(std::size_t bytes) {
         if (memory_.bytes() < bytes) {

@@ -146,6 +146,8 @@ std::vector<C> full_svd(Context& context, const Scratch& scratch, const SvdMemor
     std::string failures;
     std::vector<C> s(static_cast<std::size_t>(n));
     double perturbation = 0;
+    std::vector<std::byte> host(memory.workspace_bytes.host);
+    const SettleOnError settle(context);
     const auto start = [&] {
         vendor::copy_scaled<C>(context.blas(), m, n, 1, {scratch.at(memory.tall), m}, problem.a, m, name);
     };
@@ -172,7 +174,6 @@ std::vector<C> full_svd(Context& context, const Scratch& scratch, const SvdMemor
     };
 
     start();
-    std::vector<std::byte> host(memory.workspace_bytes.host);
     vendor::gesvdp(context.solver(), context.solver_parameters(), problem, scratch.at(memory.workspace), host,
                    memory.workspace_bytes, &perturbation, name);
     if (accepted("Xgesvdp")) return s;

@@ -80,7 +80,11 @@ cudaError_t CUDARTAPI cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t CUDARTAPI cudaStreamSynchronize(cudaStream_t stream) {
-    LOWRANK_EMULATED("cudaStreamSynchronize", keep(cudaErrorUnknown));
+    Call call("cudaStreamSynchronize");
+    if (call.must_fail()) {  // reports an error of work that was queued: none of it goes on
+        if (is_stream(stream)) run(stream);
+        return keep(cudaErrorUnknown);
+    }
     if (!call.rule(is_stream(stream), "the stream is not alive", "CUDA Runtime API, cudaStreamSynchronize"))
         return keep(cudaErrorInvalidResourceHandle);
     if (!waiting_rule(call, stream)) return keep(cudaErrorStreamCaptureUnsupported);
