@@ -1,9 +1,9 @@
 // compress - a Hugging Face checkpoint in, a smaller one out: reads the command line, shows progress, prints the
 // report.
+#include "device.hpp"
 #include "progress.hpp"
 
 #include <lowrank/checkpoint.hpp>
-#include <lowrank/cpu.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -46,6 +46,7 @@ struct Arguments {
     std::filesystem::path config;
     std::filesystem::path json;
     lowrank::Method method = lowrank::Method::automatic;
+    Device device = Device::automatic;
     int threads = 0;
     bool plan = false;
     bool force = false;
@@ -61,6 +62,10 @@ void declare(CLI::App& app, Arguments& arguments) {
     app.add_option("--method", arguments.method, "how to decompose: auto or exact")
         ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, lowrank::Method>>{
             {"auto", lowrank::Method::automatic}, {"exact", lowrank::Method::exact}}))
+        ->default_str("auto");
+    app.add_option("--device", arguments.device, "where to compute: auto (a GPU if one answers), cpu or cuda")
+        ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, Device>>{
+            {"auto", Device::automatic}, {"cpu", Device::cpu}, {"cuda", Device::cuda}}))
         ->default_str("auto");
     app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(CLI::NonNegativeNumber);
     app.add_option("--json", arguments.json, "also write the report, with every layer, to this file");
@@ -85,17 +90,19 @@ void run(const Arguments& arguments) {
         print(lowrank::report_plan(model, plan), arguments);
         return;
     }
-    const lowrank::cpu::Context cpu({.threads = arguments.threads});
     lowrank::OutputFolder out(arguments.output, {.replace = arguments.force, .source = arguments.input});
     const Interruption interruption(out);
     ProgressLine line(arguments.quiet              ? ProgressLine::Style::none
                       : isatty(STDERR_FILENO) != 0 ? ProgressLine::Style::bar
                                                    : ProgressLine::Style::lines);
-    const lowrank::CompressReport report = lowrank::compress(
-        cpu, model, plan, out, {.method = arguments.method, .progress = [&](const lowrank::CompressProgress& progress) {
-                                    line.show(progress);
-                                }});
+    std::string where;
+    const lowrank::CompressReport report =
+        compress_on(arguments.device, arguments.threads, model, plan, out,
+                    {.method = arguments.method,
+                     .progress = [&](const lowrank::CompressProgress& progress) { line.show(progress); }},
+                    where);
     line.finish();
+    if (!arguments.quiet) std::cout << "computed on " << where << '\n';
     print(report, arguments);
 }
 
