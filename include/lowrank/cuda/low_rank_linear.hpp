@@ -1,8 +1,10 @@
 // lowrank - LowRankLinear on the GPU: Y = (X W1) W2 + b by two planned products of cuBLASLt.
 // SPDX-License-Identifier: MIT
 //
-// cuBLASLt is column-major, so it computes Y^T = W2^T (W1^T X^T): the row-major matrices are their transposes as they
-// lie, and the bias runs along the rows of Y^T, where the epilogue adds it. The intermediate X W1 is stored in T.
+// cuBLASLt is column-major, so it computes Y^T = W2^T (W1^T X^T): the row-major X and Y are their transposes as they
+// lie, and the bias runs along the rows of Y^T, where the epilogue adds it. The factors are kept as checkpoints have
+// them, W1^T (r x d_in) and W2^T (d_out x r) row-major: both operands of a product then run along the summation, which
+// is the form that tensor-core kernels are tuned for. The intermediate X W1 is stored in T.
 //
 // Products are planned once for each bucket of row counts (1, 2, 4, 8, ...) and context. After prepare(), forward()
 // allocates nothing, waits for nothing and searches for nothing, and can be captured into a CUDA graph. A layer may be
@@ -85,9 +87,12 @@ public:
     [[nodiscard]] std::size_t weight_bytes() const { return w1_.values.bytes() + w2_.values.bytes(); }
 
     /// The factors as stored in T, bit for bit, and the bias as it is added to a result in T; empty without one.
-    [[nodiscard]] Matrix<T> w1(cuda::Context& context) const { return cuda::to_host(context, w1_.view()); }
-    [[nodiscard]] Matrix<T> w2(cuda::Context& context) const { return cuda::to_host(context, w2_.view()); }
+    [[nodiscard]] Matrix<T> w1(cuda::Context& context) const { return w1_.unpack(context); }
+    [[nodiscard]] Matrix<T> w2(cuda::Context& context) const { return w2_.unpack(context); }
     [[nodiscard]] View<const T> bias() const { return bias_.view(); }
+    /// What the products read: W1^T and W2^T on the device, rows padded with zeros to a multiple of 16 bytes.
+    [[nodiscard]] View<const T> w1_transposed() const { return w1_.view(); }
+    [[nodiscard]] View<const T> w2_transposed() const { return w2_.view(); }
 
     /// Bytes of device workspace that forward() needs for up to `rows` rows in this context.
     [[nodiscard]] std::size_t workspace_bytes(const cuda::Context& context, std::int64_t rows) const {
@@ -135,19 +140,28 @@ private:
     static constexpr std::int64_t kStep = 16 / static_cast<std::int64_t>(sizeof(T));
     static std::int64_t padded(std::int64_t size) { return (size + kStep - 1) / kStep * kStep; }
 
+    /// A factor, rows x cols, kept as its transpose.
     struct Weight {
         Weight(cuda::Context& context, MatrixView<const T> stored, WeightLayout layout)
             : rows(layout == WeightLayout::in_out ? stored.rows() : stored.cols()),
               cols(layout == WeightLayout::in_out ? stored.cols() : stored.rows()) {
-            Matrix<T> host(rows, padded(cols));
-            for (std::int64_t i = 0; i < rows; ++i) {
-                for (std::int64_t j = 0; j < cols; ++j) {
-                    host(i, j) = layout == WeightLayout::in_out ? stored(i, j) : stored(j, i);
+            Matrix<T> host(cols, padded(rows));
+            for (std::int64_t j = 0; j < cols; ++j) {
+                for (std::int64_t i = 0; i < rows; ++i) {
+                    host(j, i) = layout == WeightLayout::in_out ? stored(i, j) : stored(j, i);
                 }
             }
             values = cuda::to_device(context, host);
         }
-        [[nodiscard]] View<const T> view() const { return values.view().block(0, 0, rows, cols); }
+        [[nodiscard]] View<const T> view() const { return values.view().block(0, 0, cols, rows); }
+        [[nodiscard]] Matrix<T> unpack(cuda::Context& context) const {
+            const Matrix<T> host = cuda::to_host(context, values);
+            Matrix<T> result(rows, cols);
+            for (std::int64_t i = 0; i < rows; ++i) {
+                for (std::int64_t j = 0; j < cols; ++j) result(i, j) = host(j, i);
+            }
+            return result;
+        }
 
         std::int64_t rows = 0;
         std::int64_t cols = 0;

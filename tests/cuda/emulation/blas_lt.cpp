@@ -32,6 +32,7 @@ struct Description {
     std::uint64_t epilogue;
     std::uint64_t bias_type;
     const void* bias;
+    std::uint64_t transposed_a;
 };
 struct Preference {
     std::uint64_t magic;
@@ -75,6 +76,10 @@ struct Problem {
     Layout b;
     Layout c;
     Layout d;
+
+    [[nodiscard]] bool transposed() const { return description.transposed_a != 0; }
+    [[nodiscard]] std::int64_t m() const { return transposed() ? a.cols : a.rows; }
+    [[nodiscard]] std::int64_t k() const { return transposed() ? a.rows : a.cols; }
 };
 
 /// That descriptors are initialised, and that sizes and types go together.
@@ -82,9 +87,9 @@ bool problem_rule(Call& call, const Problem& p) {
     const bool initialised = p.description.magic == kMagic && p.a.magic == kMagic && p.b.magic == kMagic &&
                              p.c.magic == kMagic && p.d.magic == kMagic;
     if (!call.rule(initialised, "a descriptor is not initialised", kMatmul)) return false;
-    bool right = call.rule(p.a.rows == p.d.rows && p.a.cols == p.b.rows && p.b.cols == p.d.cols &&
-                               p.c.rows == p.d.rows && p.c.cols == p.d.cols,
-                           "the shapes do not go together", kMatmul);
+    bool right = call.rule(
+        p.m() == p.d.rows && p.k() == p.b.rows && p.b.cols == p.d.cols && p.c.rows == p.d.rows && p.c.cols == p.d.cols,
+        "the shapes do not go together", kMatmul);
     for (const Layout* x : {&p.a, &p.b, &p.c, &p.d}) {
         right = call.rule(x->rows > 0 && x->cols > 0 && x->leading_dimension >= x->rows,
                           "an empty matrix, or a leading dimension below the rows", kMatmul) &&
@@ -151,7 +156,7 @@ cublasStatus_t CUBLASWINAPI cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t
     LOWRANK_EMULATED("cublasLtMatmulDescInit", CUBLAS_STATUS_ALLOC_FAILED);
     if (size != sizeof(*description)) return CUBLAS_STATUS_ALLOC_FAILED;
     write(description, Description{kMagic, static_cast<std::uint64_t>(compute), static_cast<std::uint64_t>(scale),
-                                   CUBLASLT_EPILOGUE_DEFAULT, 0, nullptr});
+                                   CUBLASLT_EPILOGUE_DEFAULT, 0, nullptr, 0});
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -168,6 +173,7 @@ cublasStatus_t CUBLASWINAPI cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t 
     std::uint32_t number = 0;
     if (size == 4) std::memcpy(&number, value, 4);
     switch (attribute) {
+        case CUBLASLT_MATMUL_DESC_TRANSA: d.transposed_a = number == CUBLAS_OP_N ? 0 : 1; break;
         case CUBLASLT_MATMUL_DESC_EPILOGUE: d.epilogue = number; break;
         case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: d.bias_type = number; break;
         case CUBLASLT_MATMUL_DESC_BIAS_POINTER: std::memcpy(&d.bias, value, sizeof(void*)); break;
@@ -220,7 +226,7 @@ cublasStatus_t CUBLASWINAPI cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t hand
     *found = 0;
     if (state().no_algorithms || wishes.workspace < kWorkspace) return CUBLAS_STATUS_NOT_SUPPORTED;
     results[0] = {};
-    write(&results[0].algo, Algorithm{p.d.rows, p.d.cols, p.a.cols, static_cast<std::uint16_t>(p.a.type),
+    write(&results[0].algo, Algorithm{p.d.rows, p.d.cols, p.k(), static_cast<std::uint16_t>(p.a.type),
                                       static_cast<std::uint16_t>(p.d.type),
                                       static_cast<std::uint16_t>(std::min(wishes.alignment[0], wishes.alignment[1])),
                                       static_cast<std::uint16_t>(std::min(wishes.alignment[2], wishes.alignment[3])),
@@ -249,7 +255,7 @@ cublasStatus_t CUBLASWINAPI cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatm
     if (!right) return CUBLAS_STATUS_INVALID_VALUE;
     const auto found = read<Algorithm>(algorithm);
     const bool biased = p.description.epilogue == CUBLASLT_EPILOGUE_BIAS;
-    right = call.rule(found.m == p.d.rows && found.k == p.a.cols && found.n >= p.d.cols && found.in == p.a.type &&
+    right = call.rule(found.m == p.d.rows && found.k == p.k() && found.n >= p.d.cols && found.in == p.a.type &&
                           found.out == p.d.type && found.biased == (biased ? 1U : 0U),
                       "the algorithm was found for another product", kMatmul) &&
             right;
@@ -285,7 +291,8 @@ cublasStatus_t CUBLASWINAPI cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatm
     };
     enqueue(stream, [=, factor = scalar(alpha), other = scalar(beta)] {
         std::memset(alias(workspace), 0xff, workspace_bytes);
-        Wide result = multiply(factor, widen(stored(p.a, a)), widen(stored(p.b, b)), other, stored(p.c, c));
+        Wide result =
+            multiply(factor, widen(stored(p.a, a), p.transposed()), widen(stored(p.b, b)), other, stored(p.c, c));
         for (std::int64_t j = 0; biased && j < result.cols; ++j) {
             for (std::int64_t i = 0; i < result.rows; ++i) {
                 result(i, j) += load(static_cast<cudaDataType_t>(p.d.type), alias(bias), i);

@@ -24,7 +24,7 @@ inline BlasLt make_blas_lt() {
 /// cuBLAS asks for workspaces at multiples of this; cudaMalloc's memory is.
 inline constexpr std::size_t kWorkspaceAlignment = 256;
 
-/// D (m x n) = A (m x k) B (k x n) + a bias along m, column-major.
+/// D (m x n) = A^T B + a bias along m, with A k x m and B k x n, column-major.
 struct ProductKey {
     std::int64_t m = 0;
     std::int64_t n = 0;  ///< at most so many columns
@@ -58,6 +58,7 @@ public:
         const cublasComputeType_t compute = key.in == CUDA_R_64F ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
         const cudaDataType_t scale = key.in == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F;
         check(cublasLtMatmulDescInit(&description_, compute, scale), "cublasLtMatmulDescInit", doing);
+        set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T, doing);
         if (key.bias) {
             set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS, doing);
             set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, key.out, doing);
@@ -75,7 +76,7 @@ public:
         const std::int64_t in_step = key.aligned ? 16 / element_bytes(key.in) : 1;
         const std::int64_t out_step = key.aligned ? 16 / element_bytes(key.out) : 1;
         const auto up = [](std::int64_t size, std::int64_t step) { return (size + step - 1) / step * step; };
-        Layouts layouts(key, key.n, up(key.m, in_step), up(key.k, in_step), up(key.m, out_step), doing);
+        Layouts layouts(key, key.n, up(key.k, in_step), up(key.k, in_step), up(key.m, out_step), doing);
         cublasLtMatmulHeuristicResult_t found{};
         int count = 0;
         const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
@@ -119,7 +120,7 @@ private:
     struct Layouts {
         Layouts(const ProductKey& key, std::int64_t columns, std::int64_t lda, std::int64_t ldb, std::int64_t ldd,
                 std::string_view doing) {
-            init(a, key.in, key.m, key.k, lda, doing);
+            init(a, key.in, key.k, key.m, lda, doing);
             init(b, key.in, key.k, columns, ldb, doing);
             init(d, key.out, key.m, columns, ldd, doing);
         }
