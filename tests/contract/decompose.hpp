@@ -6,6 +6,7 @@
 #include "catch.hpp"
 #include "matrices.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -149,6 +150,44 @@ void degenerate_weights_have_factors() {
         const auto factors = backend.decompose(test::rounded<double>(w), {.rank = fixed_rank(1)});
         CHECK((product(factors) - w).norm() < 1e-14 * w.norm());
     }
+}
+
+/// The fast method keeps its word: an error within (1 + excess) of the optimum, and what it reports is so.
+template <class Backend, class T>
+void fast_error_is_within_the_excess() {
+    Backend backend;
+    const double ulp = static_cast<double>(std::numeric_limits<T>::epsilon());
+    for (const auto& [d_in, d_out] : {std::pair{160, 160}, std::pair{220, 140}, std::pair{140, 220}}) {
+        for (const auto kind : test::kSpectra) {
+            const std::vector<double> s = test::spectrum(kind, 140, 1e3);
+            const Dense w = test::with_spectrum(d_in, d_out, s, 1);
+            for (const auto layout : {WeightLayout::in_out, WeightLayout::out_in}) {
+                CAPTURE(d_in, d_out, static_cast<int>(kind), static_cast<int>(layout));
+                const bool in_out = layout == WeightLayout::in_out;
+                const auto factors = backend.decompose(
+                    test::rounded<T>(in_out ? w : Dense(w.transpose())),
+                    {.rank = fixed_rank(24), .layout = layout, .method = Method::fast, .excess = 1e-3});
+                const double norm = w.norm();
+                const double error = (w - product(factors)).norm() / norm;
+                const double best = Eigen::Map<const Eigen::VectorXd>(s.data(), 140).tail(140 - 24).norm() / norm;
+                const double allowed = 10 * 220 * ulp;
+                REQUIRE(error <= best * (1 + 1e-3) + allowed);
+                REQUIRE(std::abs(error - factors.relative_error) <= allowed);
+                const Dense w1 = test::widened(factors.w1);
+                REQUIRE((w1.transpose() * w1 - Dense::Identity(24, 24)).norm() <= 24 * allowed);
+                REQUIRE(std::is_sorted(factors.singular_values.rbegin(), factors.singular_values.rend()));
+            }
+        }
+    }
+}
+
+/// A weight whose rank is at most the rank asked for comes back whole, by whichever method.
+template <class Backend>
+void a_low_rank_weight_is_recovered() {
+    Backend backend;
+    const Dense w = test::with_spectrum(200, 150, std::vector<double>(10, 1), 3);
+    const auto factors = backend.decompose(test::rounded<float>(w), {.rank = fixed_rank(12), .method = Method::fast});
+    CHECK((w - product(factors)).norm() < 1e-5 * w.norm());
 }
 
 template <class Backend>

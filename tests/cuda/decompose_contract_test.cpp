@@ -9,6 +9,16 @@ TEMPLATE_TEST_CASE("On the device, the exact error is the least possible", "[cud
     contract::exact_error_is_the_least_possible<DeviceBackend, TestType>();
 }
 
+TEMPLATE_TEST_CASE("On the device, the fast error is within the excess", "[cuda]", float, double) {
+    const test::CleanDevice clean;
+    contract::fast_error_is_within_the_excess<DeviceBackend, TestType>();
+}
+
+TEST_CASE("On the device, a weight of low rank is recovered", "[cuda]") {
+    const test::CleanDevice clean;
+    contract::a_low_rank_weight_is_recovered<DeviceBackend>();
+}
+
 TEST_CASE("On the device, W1 is orthonormal and W2 carries the singular values", "[cuda]") {
     const test::CleanDevice clean;
     contract::w1_is_orthonormal_and_w2_carries_the_singular_values<DeviceBackend>();

@@ -9,6 +9,7 @@
 //     lowrank::cuda::Context mine({.stream = stream, .blas = blas, .solver = solver});
 #pragma once
 
+#include <lowrank/cuda/random_blocks.hpp>
 #include <lowrank/cuda/spaces.hpp>
 #include <lowrank/cuda/vendor/blas.hpp>
 #include <lowrank/cuda/vendor/blas_lt.hpp>
@@ -21,6 +22,7 @@
 #include <functional>
 #include <optional>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 
 namespace lowrank::cuda {
@@ -78,6 +80,12 @@ public:
     /// Scratch memory of the decompositions, kept for the next one.
     [[nodiscard]] Workspace& scratch() { return scratch_; }
 
+    /// A random start of the fast decomposition, kept for the next layer of the shape.
+    template <ComputeScalar C>
+    const Matrix<C, DeviceSpace>& random_block(std::int64_t n, std::int64_t columns, std::uint64_t seed) {
+        return std::get<detail::RandomBlocks<C>>(random_blocks_).get(n, columns, seed, stream());
+    }
+
     /// The plan for a product, made at its first use.
     vendor::ProductPlan& plan(const vendor::ProductKey& key, std::string_view doing) {
         const auto found = plans_.find(key);
@@ -108,6 +116,7 @@ private:
     vendor::SolverParameters solver_parameters_;
     std::size_t matmul_workspace_bytes_;
     Workspace scratch_;
+    std::tuple<detail::RandomBlocks<float>, detail::RandomBlocks<double>> random_blocks_;
     std::unordered_map<vendor::ProductKey, vendor::ProductPlan, KeyHash> plans_;
 };
 

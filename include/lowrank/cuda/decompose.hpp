@@ -9,6 +9,7 @@
 #pragma once
 
 #include <lowrank/cuda/context.hpp>
+#include <lowrank/cuda/fast.hpp>
 #include <lowrank/cuda/memory.hpp>
 #include <lowrank/cuda/scratch.hpp>
 #include <lowrank/cuda/svd.hpp>
@@ -20,7 +21,9 @@
 #include <lowrank/matrix.hpp>
 #include <lowrank/rank.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -43,22 +46,6 @@ Factors<C, DeviceSpace> zero_factors(Context& context, std::int64_t d_in, std::i
     factors.w2 = to_device(context, Matrix<C>(rank, d_out));
     if (options.singular_values) factors.singular_values.resize(spectrum.size());
     return factors;
-}
-
-/// Undoes the scaling of the weight: W2 and the singular values carry it.
-template <ComputeScalar C>
-void unscale(Context& context, Factors<C, DeviceSpace>& factors, int exponent, double largest, C* probe, C* sums,
-             const std::string& name) {
-    if (exponent == 0) return;
-    for (C& s : factors.singular_values) s = std::ldexp(s, exponent);
-    scale_by_power(context, static_cast<std::int64_t>(factors.w2.size()), exponent, factors.w2.data(), name);
-    if (is_finite(static_cast<C>(std::ldexp(largest, exponent)))) return;  // no entry is above the largest value
-    try {
-        require_finite<C>(context, std::as_const(factors.w2).view(), probe, sums, name);
-    } catch (const ValueError&) {
-        throw ValueError("the factors of " + name + " overflow its type: its entries are near the largest number; " +
-                         "scale the weight down");
-    }
 }
 
 /// Below this relative error the error is measured on the residual itself: singular values near the rounding of the
@@ -84,39 +71,22 @@ template <Scalar T>
 Factors<compute_t<T>, DeviceSpace> exact_factors(Context& context, DeviceView<const T> stored,
                                                  const DecomposeOptions& options) {
     using C = compute_t<T>;
-    const TallShape<T> shape(stored);
-    const bool in_out = options.layout == WeightLayout::in_out;
-    const std::int64_t d_in = in_out ? stored.rows() : stored.cols();
-    const std::int64_t d_out = in_out ? stored.cols() : stored.rows();
-    const std::string doing = "decomposing " + options.name + ", " + shape_string(d_in, d_out);
-
     Scratch scratch;
-    const SvdMemory<C> memory(context, scratch, shape.m, shape.n, doing);
-    const Slot<T> probe = scratch.add<T>(shape.m);
-    const Slot<C> sums = scratch.add<C>(shape.m);
-    const Slot<C> wide_probe = scratch.add<C>(shape.m);
-    const Slot<T> identity = scratch.add<T>(ComputeScalar<T> ? 0 : kWidenColumns * kWidenColumns);
-    try {
-        scratch.reserve(context);
-    } catch (const DeviceError& error) {
-        throw DeviceError(error.call(), error.status(), doing + ": " + error.what());
-    }
-
-    require_finite<T>(context, stored, scratch.at(probe), scratch.at(sums), options.name);
-    C* tall = scratch.at(memory.tall);
-    widen_tall<T>(context, stored, tall, scratch.at(memory.a), scratch.at(identity), doing);
-    bool zero = false;
-    const int exponent = normalise(context, shape.m * shape.n, tall, zero, doing);
-    if (zero) return zero_factors<C>(context, d_in, d_out, options);
+    LoadedWeight<T> weight(scratch, stored, options);
+    const std::string& doing = weight.doing();
+    const std::int64_t d_in = weight.d_in();
+    const std::int64_t d_out = weight.d_out();
+    const SvdMemory<C> memory(context, scratch, weight.m(), weight.n(), weight.tall(), weight.spare(), doing);
+    weight.load(context, scratch);
+    if (weight.zero()) return zero_factors<C>(context, d_in, d_out, options);
     std::vector<C> s = full_svd(context, scratch, memory, options.name, shape_string(d_in, d_out));
 
-    const auto norm = static_cast<double>(vendor::norm(context.blas(), shape.m * shape.n, tall, doing));
+    const double norm = weight.norm();
     const std::vector<double> spectrum(s.begin(), s.end());
     const std::int64_t rank = choose_rank(options.rank, d_in, d_out, {spectrum, norm * norm}).rank;
     // U belongs to the longer side of the weight, V to the shorter.
-    const bool u_is_left = shape.transposed == in_out;
-    const C* left = scratch.at(u_is_left ? memory.u : memory.v);
-    const C* right = scratch.at(u_is_left ? memory.v : memory.u);
+    const C* left = scratch.at(weight.long_is_left() ? memory.u : memory.v);
+    const C* right = scratch.at(weight.long_is_left() ? memory.v : memory.u);
     Factors<C, DeviceSpace> factors;
     factors.w1 = Matrix<C, DeviceSpace>(d_in, rank);
     factors.w2 = Matrix<C, DeviceSpace>(rank, d_out);
@@ -131,7 +101,7 @@ Factors<compute_t<T>, DeviceSpace> exact_factors(Context& context, DeviceView<co
     if (error < kExplicitResidualBelow * norm) error = residual_norm(context, scratch, memory, rank, doing);
     factors.relative_error = error / norm;
     if (options.singular_values) factors.singular_values = std::move(s);
-    unscale(context, factors, exponent, spectrum[0], scratch.at(wide_probe), scratch.at(sums), options.name);
+    weight.unscale(context, scratch, factors, spectrum[0]);
     context.synchronise(doing);
     return factors;
 }
@@ -142,6 +112,9 @@ Factors<compute_t<T>, DeviceSpace> exact_factors(Context& context, DeviceView<co
 template <Scalar T>
 Factors<compute_t<T>, DeviceSpace> decompose_weight(Context& context, MatrixView<const T, DeviceSpace> stored,
                                                     const DecomposeOptions& options) {
+    if (detail::wants_fast(options, std::min(stored.rows(), stored.cols()))) {
+        if (auto factors = detail::fast_factors<T>(context, stored, options)) return std::move(*factors);
+    }
     return detail::exact_factors<T>(context, stored, options);
 }
 

@@ -39,11 +39,13 @@ struct SvdMemory {
     Slot<std::byte> workspace;  // of Xgesvdp, which nearly always does
     vendor::SolverWorkspace workspace_bytes;
 
-    SvdMemory(Context& context, Scratch& scratch, std::int64_t rows, std::int64_t cols, const std::string& name)
+    /// `tall_matrix` and `spare` hold rows x cols entries each, rows >= cols.
+    SvdMemory(Context& context, Scratch& scratch, std::int64_t rows, std::int64_t cols, Slot<C> tall_matrix,
+              Slot<C> spare, const std::string& name)
         : m(rows),
           n(cols),
-          tall(scratch.add<C>(m * n)),
-          a(scratch.add<C>(m * n)),
+          tall(tall_matrix),
+          a(spare),
           u(scratch.add<C>(m * n)),
           v(scratch.add<C>(n * n)),
           s(scratch.add<C>(n)),

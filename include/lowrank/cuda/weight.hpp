@@ -9,13 +9,16 @@
 #include <lowrank/cuda/memory.hpp>
 #include <lowrank/cuda/scratch.hpp>
 #include <lowrank/cuda/vendor/blas.hpp>
+#include <lowrank/decompose_options.hpp>
 #include <lowrank/error.hpp>
+#include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace lowrank::cuda::detail {
@@ -110,5 +113,83 @@ int normalise(Context& context, std::int64_t count, C* x, bool& zero, const std:
     scale_by_power(context, count, -exponent, x, name);
     return exponent;
 }
+
+/// A weight on its way into a decomposition: `tall` holds it, `spare` as many entries for whoever comes next.
+template <Scalar T>
+class LoadedWeight {
+public:
+    using C = compute_t<T>;
+
+    LoadedWeight(Scratch& scratch, DeviceView<const T> stored, const DecomposeOptions& options)
+        : stored_(stored),
+          shape_(stored),
+          in_out_(options.layout == WeightLayout::in_out),
+          name_(options.name),
+          doing_("decomposing " + options.name + ", " + shape_string(d_in(), d_out())),
+          tall_(scratch.add<C>(m() * n())),
+          spare_(scratch.add<C>(m() * n())),
+          probe_(scratch.add<T>(m())),
+          wide_probe_(scratch.add<C>(m())),
+          sums_(scratch.add<C>(m())),
+          identity_(scratch.add<T>(ComputeScalar<T> ? 0 : kWidenColumns * kWidenColumns)) {}
+
+    [[nodiscard]] std::int64_t m() const { return shape_.m; }
+    [[nodiscard]] std::int64_t n() const { return shape_.n; }
+    [[nodiscard]] std::int64_t d_in() const { return in_out_ ? stored_.rows() : stored_.cols(); }
+    [[nodiscard]] std::int64_t d_out() const { return in_out_ ? stored_.cols() : stored_.rows(); }
+    /// The longer side of the tall matrix is d_in.
+    [[nodiscard]] bool long_is_left() const { return shape_.transposed == in_out_; }
+    [[nodiscard]] const std::string& name() const { return name_; }
+    [[nodiscard]] const std::string& doing() const { return doing_; }  ///< for messages
+    [[nodiscard]] Slot<C> tall() const { return tall_; }
+    [[nodiscard]] Slot<C> spare() const { return spare_; }
+    [[nodiscard]] bool zero() const { return zero_; }
+    [[nodiscard]] int exponent() const { return exponent_; }
+    [[nodiscard]] double norm() const { return norm_; }  ///< ||tall||_F
+
+    /// Reserves the scratch memory and fills `tall`, times 2^-exponent(). Throws ValueError for a non-finite entry.
+    void load(Context& context, Scratch& scratch) {
+        try {
+            scratch.reserve(context);
+        } catch (const DeviceError& error) {
+            throw DeviceError(error.call(), error.status(), doing_ + ": " + error.what());
+        }
+        require_finite<T>(context, stored_, scratch.at(probe_), scratch.at(sums_), name_);
+        widen_tall<T>(context, stored_, scratch.at(tall_), scratch.at(spare_), scratch.at(identity_), doing_);
+        exponent_ = normalise(context, m() * n(), scratch.at(tall_), zero_, doing_);
+        norm_ = static_cast<double>(vendor::norm(context.blas(), m() * n(), scratch.at(tall_), doing_));
+    }
+
+    /// Undoes the scaling: W2 and the singular values carry it. `largest` is the largest singular value as scaled.
+    void unscale(Context& context, const Scratch& scratch, Factors<C, DeviceSpace>& factors, double largest) const {
+        if (exponent_ == 0) return;
+        for (C& s : factors.singular_values) s = std::ldexp(s, exponent_);
+        scale_by_power(context, static_cast<std::int64_t>(factors.w2.size()), exponent_, factors.w2.data(), doing_);
+        if (is_finite(static_cast<C>(std::ldexp(2 * largest, exponent_)))) return;  // no entry is above the value
+        try {
+            require_finite<C>(context, std::as_const(factors.w2).view(), scratch.at(wide_probe_), scratch.at(sums_),
+                              name_);
+        } catch (const ValueError&) {
+            throw ValueError("the factors of " + name_ + " overflow its type: its entries are near the largest " +
+                             "number; scale the weight down");
+        }
+    }
+
+private:
+    DeviceView<const T> stored_;
+    TallShape<T> shape_;
+    bool in_out_;
+    std::string name_;
+    std::string doing_;
+    Slot<C> tall_;
+    Slot<C> spare_;
+    Slot<T> probe_;
+    Slot<C> wide_probe_;
+    Slot<C> sums_;
+    Slot<T> identity_;
+    bool zero_ = false;
+    int exponent_ = 0;
+    double norm_ = 0;
+};
 
 }  // namespace lowrank::cuda::detail

@@ -119,3 +119,126 @@ TEST_CASE("Wrong calls of cuSOLVER are refused", "[emulation]") {
         check_refused(svd.gesvd(), "S is not 16 bytes of device memory");
     }
 }
+
+namespace {
+
+/// Cholesky, eigenvalues and QR of a matrix with 4 columns.
+struct Square {
+    explicit Square(RawDevice& device, float diagonal) : d(device) {
+        float values[24] = {};
+        for (int i = 0; i < 4; ++i) values[m * i + i] = i == 2 ? diagonal : static_cast<float>(4 - i);
+        REQUIRE(cudaMemcpyAsync(a, values, sizeof(values), cudaMemcpyDefault, d.stream) == cudaSuccess);
+        REQUIRE(cudaStreamSynchronize(d.stream) == cudaSuccess);
+    }
+    cusolverStatus_t potrf() {
+        size(cusolverDnXpotrf_bufferSize(d.solver, d.parameters, CUBLAS_FILL_MODE_UPPER, 4, kType, a, m, kType, &device,
+                                         &host));
+        return cusolverDnXpotrf(d.solver, d.parameters, CUBLAS_FILL_MODE_UPPER, 4, kType, a, lda, kType, work, device,
+                                buffer.data(), host, info);
+    }
+    cusolverStatus_t syevd() {
+        size(cusolverDnXsyevd_bufferSize(d.solver, d.parameters, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_UPPER, 4,
+                                         kType, a, m, kType, w, kType, &device, &host));
+        return cusolverDnXsyevd(d.solver, d.parameters, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_UPPER, 4, kType, a,
+                                lda, kType, w, kType, work, device, buffer.data(), host, info);
+    }
+    cusolverStatus_t geqrf() {
+        size(cusolverDnXgeqrf_bufferSize(d.solver, d.parameters, m, 4, kType, a, m, kType, w, kType, &device, &host));
+        return cusolverDnXgeqrf(d.solver, d.parameters, m, 4, kType, a, lda, kType, w, kType, work, device,
+                                buffer.data(), host, info);
+    }
+    cusolverStatus_t orgqr() {
+        int elements = 0;
+        REQUIRE(cusolverDnSorgqr_bufferSize(d.solver, m, 4, 4, a, m, w, &elements) == CUSOLVER_STATUS_SUCCESS);
+        return cusolverDnSorgqr(d.solver, m, 4, 4, a, static_cast<int>(lda), w, work, elements - shortage, info);
+    }
+    void size(cusolverStatus_t status) {
+        REQUIRE(status == CUSOLVER_STATUS_SUCCESS);
+        device -= static_cast<std::size_t>(shortage);
+        buffer.resize(host);
+    }
+    float result(const float* from) {
+        float value = 0;
+        REQUIRE(cudaMemcpyAsync(&value, from, 4, cudaMemcpyDefault, d.stream) == cudaSuccess);
+        REQUIRE(cudaStreamSynchronize(d.stream) == cudaSuccess);
+        return value;
+    }
+    int found() {
+        int value = 0;
+        REQUIRE(cudaMemcpyAsync(&value, info, 4, cudaMemcpyDefault, d.stream) == cudaSuccess);
+        REQUIRE(cudaStreamSynchronize(d.stream) == cudaSuccess);
+        return value;
+    }
+
+    static constexpr cudaDataType kType = CUDA_R_32F;
+    static constexpr int m = 5;
+    RawDevice& d;
+    std::int64_t lda = m;
+    int shortage = 0;
+    float* a = d.device;
+    float* w = d.device + 64;
+    int* info = reinterpret_cast<int*>(d.device + 128);
+    float* work = d.device + 1024;
+    std::size_t device = 0;
+    std::size_t host = 0;
+    std::vector<std::byte> buffer;
+};
+
+}  // namespace
+
+TEST_CASE("Cholesky, eigenvalues and QR come out as LAPACK lays them out", "[emulation]") {
+    RawDevice d;
+    SECTION("potrf") {
+        Square square(d, 9);
+        CHECK(square.potrf() == CUSOLVER_STATUS_SUCCESS);
+        CHECK(square.result(square.a) == 2);
+        CHECK(square.result(square.a + 12) == 3);
+        CHECK(square.found() == 0);
+        Square indefinite(d, -1);
+        CHECK(indefinite.potrf() == CUSOLVER_STATUS_SUCCESS);
+        CHECK(indefinite.found() == 3);
+    }
+    SECTION("syevd, ascending") {
+        Square square(d, -7);
+        CHECK(square.syevd() == CUSOLVER_STATUS_SUCCESS);
+        CHECK(square.result(square.w) == Approx(-7));
+        CHECK(square.result(square.w + 3) == Approx(4));
+    }
+    SECTION("geqrf, orgqr") {
+        Square square(d, 2);
+        CHECK(square.geqrf() == CUSOLVER_STATUS_SUCCESS);
+        CHECK(std::abs(square.result(square.a)) == Approx(4));
+        CHECK(square.orgqr() == CUSOLVER_STATUS_SUCCESS);
+        CHECK(std::abs(square.result(square.a)) == Approx(1));
+        CHECK(square.result(square.a + 1) == Approx(0).margin(1e-6));
+    }
+}
+
+TEST_CASE("Wrong calls of Cholesky, eigenvalues and QR are refused", "[emulation]") {
+    RawDevice d;
+    Square square(d, 1);
+    square.lda = 3;
+    check_refused(square.potrf(), "the leading dimension of A, 3, is below its rows, 4");
+    check_refused(square.syevd(), "the leading dimension of A, 3, is below its rows, 4");
+    check_refused(square.geqrf(), "the leading dimension of A, 3, is below its rows, 5");
+    check_refused(square.orgqr(), "the leading dimension of A, 3, is below its rows, 5");
+    square.lda = 5;
+    square.shortage = 1;
+    check_refused(square.potrf(), "a workspace is too small");
+    check_refused(square.syevd(), "a workspace is too small");
+    check_refused(square.geqrf(), "a workspace is too small");
+    check_refused(square.orgqr(), "the workspace is too small");
+    square.shortage = 0;
+    square.w = d.host;
+    check_refused(square.syevd(), "W is not 16 bytes of device memory");
+    check_refused(square.geqrf(), "tau is not 16 bytes of device memory");
+    check_refused(square.orgqr(), "tau is not 16 bytes of device memory");
+    square.info = reinterpret_cast<int*>(d.host);
+    check_refused(square.potrf(), "info is not 4 bytes of device memory");
+    int elements = 0;
+    check_refused(cusolverDnSorgqr_bufferSize(d.solver, 3, 4, 4, square.a, 3, d.device, &elements), "m < n");
+    std::size_t bytes = 0;
+    check_refused(cusolverDnXpotrf_bufferSize(d.solver, d.parameters, CUBLAS_FILL_MODE_UPPER, 4, CUDA_R_32F, square.a,
+                                              3, CUDA_R_32F, &bytes, &bytes),
+                  "a leading dimension is wrong");
+}

@@ -86,6 +86,20 @@ void copy_scaled(cublasHandle_t blas, std::int64_t m, std::int64_t n, C alpha, O
     }
 }
 
+/// y += alpha x, both m x n and contiguous.
+template <ComputeScalar C>
+void add_scaled(cublasHandle_t blas, std::int64_t m, std::int64_t n, C alpha, const C* x, C* y,
+                std::string_view doing) {
+    const C one = 1;
+    if constexpr (std::is_same_v<C, float>) {
+        check(cublasSgeam_64(blas, CUBLAS_OP_N, CUBLAS_OP_N, m, n, &alpha, x, m, &one, y, m, y, m), "cublasSgeam_64",
+              doing);
+    } else {
+        check(cublasDgeam_64(blas, CUBLAS_OP_N, CUBLAS_OP_N, m, n, &alpha, x, m, &one, y, m, y, m), "cublasDgeam_64",
+              doing);
+    }
+}
+
 /// C (m x n) = A diag(x), x in device memory. C may be A.
 template <ComputeScalar C>
 void scale_columns(cublasHandle_t blas, std::int64_t m, std::int64_t n, const C* a, std::int64_t lda, const C* x, C* c,

@@ -144,4 +144,95 @@ void gesvd(cusolverDnHandle_t solver, cusolverDnParams_t parameters, const SvdPr
           "cusolverDnXgesvd", doing);
 }
 
+/// A (n x n) := R, upper triangular, with A = R^T R of its upper triangle. info > 0: not positive definite.
+template <ComputeScalar C>
+SolverWorkspace potrf_workspace(cusolverDnHandle_t solver, cusolverDnParams_t parameters, std::int64_t n,
+                                std::string_view doing) {
+    SolverWorkspace bytes;
+    constexpr cudaDataType type = data_type<C>();
+    check(cusolverDnXpotrf_bufferSize(solver, parameters, CUBLAS_FILL_MODE_UPPER, n, type, nullptr, n, type,
+                                      &bytes.device, &bytes.host),
+          "cusolverDnXpotrf_bufferSize", doing);
+    return bytes;
+}
+template <ComputeScalar C>
+void potrf(cusolverDnHandle_t solver, cusolverDnParams_t parameters, std::int64_t n, C* a, void* device,
+           std::vector<std::byte>& host, const SolverWorkspace& bytes, int* info, std::string_view doing) {
+    constexpr cudaDataType type = data_type<C>();
+    check(cusolverDnXpotrf(solver, parameters, CUBLAS_FILL_MODE_UPPER, n, type, a, n, type, device, bytes.device,
+                           host.data(), bytes.host, info),
+          "cusolverDnXpotrf", doing);
+}
+
+/// w, ascending, of the symmetric A (n x n); with `vectors` A becomes the eigenvectors, column by column.
+template <ComputeScalar C>
+SolverWorkspace syevd_workspace(cusolverDnHandle_t solver, cusolverDnParams_t parameters, std::int64_t n,
+                                std::string_view doing) {
+    SolverWorkspace bytes;
+    constexpr cudaDataType type = data_type<C>();
+    check(cusolverDnXsyevd_bufferSize(solver, parameters, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_UPPER, n, type,
+                                      nullptr, n, type, nullptr, type, &bytes.device, &bytes.host),
+          "cusolverDnXsyevd_bufferSize", doing);
+    return bytes;
+}
+template <ComputeScalar C>
+void syevd(cusolverDnHandle_t solver, cusolverDnParams_t parameters, bool vectors, std::int64_t n, C* a, C* w,
+           void* device, std::vector<std::byte>& host, const SolverWorkspace& bytes, int* info,
+           std::string_view doing) {
+    constexpr cudaDataType type = data_type<C>();
+    check(cusolverDnXsyevd(solver, parameters, vectors ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR,
+                           CUBLAS_FILL_MODE_UPPER, n, type, a, n, type, w, type, device, bytes.device, host.data(),
+                           bytes.host, info),
+          "cusolverDnXsyevd", doing);
+}
+
+/// Householder QR of A (m x n, m >= n): A := Q, m x n, in two steps with the same workspace rules as above.
+template <ComputeScalar C>
+SolverWorkspace geqrf_workspace(cusolverDnHandle_t solver, cusolverDnParams_t parameters, std::int64_t m,
+                                std::int64_t n, std::string_view doing) {
+    SolverWorkspace bytes;
+    constexpr cudaDataType type = data_type<C>();
+    check(cusolverDnXgeqrf_bufferSize(solver, parameters, m, n, type, nullptr, m, type, nullptr, type, &bytes.device,
+                                      &bytes.host),
+          "cusolverDnXgeqrf_bufferSize", doing);
+    return bytes;
+}
+template <ComputeScalar C>
+void geqrf(cusolverDnHandle_t solver, cusolverDnParams_t parameters, std::int64_t m, std::int64_t n, C* a, C* tau,
+           void* device, std::vector<std::byte>& host, const SolverWorkspace& bytes, int* info,
+           std::string_view doing) {
+    constexpr cudaDataType type = data_type<C>();
+    check(cusolverDnXgeqrf(solver, parameters, m, n, type, a, m, type, tau, type, device, bytes.device, host.data(),
+                           bytes.host, info),
+          "cusolverDnXgeqrf", doing);
+}
+template <ComputeScalar C>
+int orgqr_workspace(cusolverDnHandle_t solver, std::int64_t m, std::int64_t n, const C* a, const C* tau,
+                    std::string_view doing) {
+    int elements = 0;
+    const int rows = narrow(m, "cusolverDn<T>orgqr");
+    const int cols = narrow(n, "cusolverDn<T>orgqr");
+    if constexpr (std::is_same_v<C, float>) {
+        check(cusolverDnSorgqr_bufferSize(solver, rows, cols, cols, a, rows, tau, &elements),
+              "cusolverDnSorgqr_bufferSize", doing);
+    } else {
+        check(cusolverDnDorgqr_bufferSize(solver, rows, cols, cols, a, rows, tau, &elements),
+              "cusolverDnDorgqr_bufferSize", doing);
+    }
+    return elements;
+}
+template <ComputeScalar C>
+void orgqr(cusolverDnHandle_t solver, std::int64_t m, std::int64_t n, C* a, const C* tau, C* device, int elements,
+           int* info, std::string_view doing) {
+    const int rows = narrow(m, "cusolverDn<T>orgqr");
+    const int cols = narrow(n, "cusolverDn<T>orgqr");
+    if constexpr (std::is_same_v<C, float>) {
+        check(cusolverDnSorgqr(solver, rows, cols, cols, a, rows, tau, device, elements, info), "cusolverDnSorgqr",
+              doing);
+    } else {
+        check(cusolverDnDorgqr(solver, rows, cols, cols, a, rows, tau, device, elements, info), "cusolverDnDorgqr",
+              doing);
+    }
+}
+
 }  // namespace lowrank::cuda::vendor
