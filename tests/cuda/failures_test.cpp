@@ -1,5 +1,7 @@
 // Every vendor call of every operation fails in turn: each time the right error, nothing alive that should not be, and
 // no result half written.
+#include <lowrank/cuda/fused.hpp>
+
 #include "device_backend.hpp"
 #include "device_test.hpp"
 
@@ -29,8 +31,9 @@ std::set<std::string> fail_each_call(const std::function<void()>& operation) {
             // Only what must not throw may fail without an error.
             const std::string& name = emulation::calls()[static_cast<std::size_t>(number)];
             CAPTURE(name);
-            const bool silent = name.find("Destroy") != std::string::npos || name.find("Free") != std::string::npos ||
-                                name == "cudaStreamSynchronize" || name == "cudaMemGetInfo";
+            const bool silent = name.find("Destroy") != std::string::npos || name.find("Unload") != std::string::npos ||
+                                name.find("Free") != std::string::npos || name == "cudaStreamSynchronize" ||
+                                name == "cudaMemGetInfo";
             REQUIRE(silent);
         } catch (const cuda::DeviceError& error) {
             REQUIRE(emulation::failed());
@@ -90,6 +93,57 @@ TEST_CASE("A decomposition in which any call fails leaves nothing behind", "[cud
         CAPTURE(call);
         CHECK(reported.count(call) == 1);
     }
+}
+
+TEST_CASE("A fast decomposition in which any call fails leaves nothing behind", "[cuda]") {
+    const test::CleanDevice clean;
+    const Matrix<float> weight = contract::gaussian<float>(40, 30, 1);
+    std::set<std::string> reported;
+    for (const bool ill_conditioned : {false, true}) {
+        const auto some = fail_each_call([&] {
+            if (ill_conditioned) emulation::set_info("cusolverDnXpotrf", 1);  // Householder QR must do
+            cuda::Context gpu;
+            const auto device = cuda::to_device(gpu, weight);
+            const auto factors = cuda::to_host(
+                gpu, decompose(gpu, device, {.rank = fixed_rank(4), .method = Method::fast, .excess = 0.01}));
+            CHECK(factors.method == Method::fast);
+        });
+        reported.insert(some.begin(), some.end());
+    }
+    for (const char* call :
+         {"cusolverDnXpotrf_bufferSize", "cusolverDnXpotrf", "cusolverDnXsyevd_bufferSize", "cusolverDnXsyevd",
+          "cusolverDnXgeqrf_bufferSize", "cusolverDnXgeqrf", "cusolverDnSorgqr_bufferSize", "cusolverDnSorgqr",
+          "cublasStrsm_64", "cudaMemcpy2DAsync"}) {
+        CAPTURE(call);
+        CHECK(reported.count(call) == 1);
+    }
+}
+
+TEST_CASE("A fused launch in which any call fails leaves nothing behind", "[cuda]") {
+    const test::CleanDevice clean;
+    const auto reported = fail_each_call([] {
+        cuda::Context gpu;
+        cuda::FusedRow fused(gpu);
+        const cuda::LowRankLinear<float> layer(gpu, contract::gaussian<float>(8, 2, 1),
+                                               contract::gaussian<float>(2, 4, 2), WeightLayout::in_out);
+        const auto x = cuda::to_device(gpu, contract::gaussian<float>(1, 8, 3));
+        Matrix<float, cuda::DeviceSpace> y(1, 4);
+        fused.forward(layer, x.view(), y.view());
+        static_cast<void>(cuda::to_host(gpu, y));
+    });
+    for (const char* call : {"cudaLibraryLoadData", "cudaLibraryGetKernel", "cudaLaunchKernelExC", "cudaMemsetAsync"}) {
+        CAPTURE(call);
+        CHECK(reported.count(call) == 1);
+    }
+}
+
+TEST_CASE("Page-locked memory that is not to be had is an error", "[cuda]") {
+    const test::CleanDevice clean;
+    const auto reported = fail_each_call([] {
+        const Matrix<float, cuda::PinnedSpace> pinned(3, 4);
+        CHECK(pinned.rows() == 3);
+    });
+    CHECK(reported.count("cudaMallocHost") == 1);
 }
 
 TEST_CASE("A forward in which any call fails leaves nothing behind, and the layer works afterwards", "[cuda]") {
