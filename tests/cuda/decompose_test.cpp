@@ -71,6 +71,41 @@ TEST_CASE("A solver that does not converge, perturbs or lies is followed by the 
     check({"cusolverDnXgesvdp", "cusolverDnSgesvdj", "cusolverDnXgesvd"});
 }
 
+TEMPLATE_TEST_CASE("A block that Cholesky-QR refuses goes through Householder QR", "[cuda]", float, double) {
+    const test::CleanDevice clean;
+    emulation::set_info("cusolverDnXpotrf", 2);
+    cuda::Context gpu;
+    const Dense w = test::with_spectrum(70, 60, test::spectrum(test::Spectrum::power_law, 60, 1), 3);
+    const auto factors = cuda::to_host(gpu, decompose(gpu, cuda::to_device(gpu, test::rounded<TestType>(w)),
+                                                      {.rank = fixed_rank(6), .method = Method::fast}));
+    CHECK(factors.method == Method::fast);
+    const Dense w1 = test::widened(factors.w1);
+    CHECK((w1.transpose() * w1 - Dense::Identity(6, 6)).norm() < 1e-5);
+    CHECK(emulation::count("cusolverDnXgeqrf") > 0);
+    CHECK(emulation::count("cublasStrsm_64") + emulation::count("cublasDtrsm_64") == 0);
+}
+
+TEST_CASE("The eigensolver's failure is an error that names the weight", "[cuda]") {
+    const test::CleanDevice clean;
+    emulation::set_info("cusolverDnXsyevd", 5);
+    cuda::Context gpu;
+    const auto weight = cuda::to_device(gpu, contract::gaussian<float>(60, 50, 1));
+    CHECK(contract::message([&] {
+              decompose(gpu, weight, {.rank = fixed_rank(4), .method = Method::fast, .name = "up_proj"});
+          }) == "the eigensolver of decomposing up_proj, 60 x 50, did not converge on the device (info 5)");
+}
+
+TEST_CASE("double falls back from Xgesvdp to gesvdj as float does", "[cuda]") {
+    const test::CleanDevice clean;
+    emulation::set_info("cusolverDnXgesvdp", 1);
+    cuda::Context gpu;
+    const Dense w = test::with_spectrum(12, 20, test::spectrum(test::Spectrum::power_law, 12, 1), 3);
+    const auto factors = cuda::to_host(gpu, decompose(gpu, cuda::to_device(gpu, test::rounded<double>(w)),
+                                                      {.rank = fixed_rank(12), .method = Method::exact}));
+    CHECK((test::widened(factors.w1) * test::widened(factors.w2) - w).norm() < 1e-13 * w.norm());
+    CHECK(emulation::count("cusolverDnDgesvdj") == 1);
+}
+
 TEST_CASE("If every solver fails, the error says how each did", "[cuda]") {
     const test::CleanDevice clean;
     cuda::Context gpu;

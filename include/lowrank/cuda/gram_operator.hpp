@@ -145,7 +145,7 @@ private:
         int info = 0;
         download(context_, info_.data(), 1, &info);
         if (info != 0) {
-            throw BackendError("the eigensolver of " + name_ + " did not converge on the device (info " +
+            throw BackendError("the eigensolver of " + name_ + ", did not converge on the device (info " +
                                std::to_string(info) + ")");
         }
         std::vector<C> negated(static_cast<std::size_t>(l));

@@ -2,7 +2,8 @@
 #include "state.hpp"
 
 #include <algorithm>
-#include <iterator>
+#include <cstdlib>
+#include <fstream>
 
 namespace emulation {
 
@@ -11,9 +12,30 @@ State& state() {
     return state;
 }
 
+namespace {
+
+/// Leaves the names of all calls of this program in the file that a variable names, for vendor_calls.sh.
+struct Record {
+    ~Record() {
+        const char* path = std::getenv("LOWRANK_EMULATED_CALLS");
+        if (path == nullptr) return;
+        std::ofstream file(path);
+        for (const std::string& name : names) file << name << '\n';
+    }
+    std::set<std::string> names;
+};
+
+Record& record() {
+    static Record record;
+    return record;
+}
+
+}  // namespace
+
 Call::Call(const char* name) : lock_(state().mutex), name_(name), must_fail_(false) {
     State& s = state();
     s.calls.emplace_back(name);
+    record().names.insert(name);
     if (s.fail_countdown >= 0 && s.fail_countdown-- == 0) must_fail_ = true;
     if (s.fail_name == name && s.fail_name_countdown >= 0 && s.fail_name_countdown-- == 0) must_fail_ = true;
     s.failed = s.failed || must_fail_;

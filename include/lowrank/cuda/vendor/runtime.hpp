@@ -22,23 +22,6 @@ struct Device {
     std::size_t memory = 0;  ///< bytes in all
 };
 
-inline int attribute(cudaDeviceAttr which, int device) {
-    int value = 0;
-    check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute", "asking what the device is");
-    return value;
-}
-
-struct Memory {
-    std::size_t free = 0;
-    std::size_t total = 0;
-};
-
-inline Memory memory() {
-    Memory memory;
-    check(cudaMemGetInfo(&memory.free, &memory.total), "cudaMemGetInfo", "asking how much device memory is free");
-    return memory;
-}
-
 /// The calling thread's current device.
 inline Device current_device() {
     int count = 0;
