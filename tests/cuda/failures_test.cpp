@@ -121,9 +121,10 @@ TEST_CASE("A fast decomposition in which any call fails leaves nothing behind", 
 
 TEST_CASE("A fused launch in which any call fails leaves nothing behind", "[cuda]") {
     const test::CleanDevice clean;
-    const auto reported = fail_each_call([] {
+    const auto compiled = cuda::FusedRow::compile(90);
+    const auto reported = fail_each_call([&] {
         cuda::Context gpu;
-        cuda::FusedRow fused(gpu);
+        cuda::FusedRow fused(gpu, compiled);
         const cuda::LowRankLinear<float> layer(gpu, contract::gaussian<float>(8, 2, 1),
                                                contract::gaussian<float>(2, 4, 2), WeightLayout::in_out);
         const auto x = cuda::to_device(gpu, contract::gaussian<float>(1, 8, 3));

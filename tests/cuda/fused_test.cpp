@@ -81,7 +81,7 @@ TEST_CASE("The kernels compile for each generation without spills, within their 
     const std::string kNone = "bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
     for (const int generation : {80, 90, 100}) {
         CAPTURE(generation);
-        const auto compiled = cuda::vendor::compile(cuda::detail::kFusedRowSource, generation);
+        const auto compiled = cuda::FusedRow::compile(generation);
         const std::string& log = compiled.log;
         CAPTURE(log);
         CHECK(compiled.cubin.size() > 1000);

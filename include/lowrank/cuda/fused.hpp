@@ -65,14 +65,22 @@ constexpr const char* fused_row_name() {
 class FusedRow {
 public:
     /// Compiles the kernels for the context's device. The context must outlive it. Throws DeviceError.
-    explicit FusedRow(Context& context)
+    explicit FusedRow(Context& context) : FusedRow(context, compile(context.device().compute_capability)) {}
+
+    /// From kernels compiled before: by compile() for devices of this compute capability, kept by the host engine.
+    FusedRow(Context& context, const vendor::Compiled& compiled)
         : context_(context),
-          library_(vendor::load_library(vendor::compile(detail::kFusedRowSource, context.device().compute_capability))),
+          library_(vendor::load_library(compiled)),
           float_kernel_(vendor::kernel(library_.get(), detail::fused_row_name<float>())),
           bf16_kernel_(vendor::kernel(library_.get(), detail::fused_row_name<bf16>())),
           f16_kernel_(vendor::kernel(library_.get(), detail::fused_row_name<f16>())),
           barrier_(1, 1) {
         vendor::set_bytes(barrier_.data(), 0, barrier_.bytes(), context.stream());
+    }
+
+    /// The kernels for one device generation: 80, 90, 100, ... Needs no device.
+    static vendor::Compiled compile(int compute_capability) {
+        return vendor::compile(detail::kFusedRowSource, compute_capability);
     }
 
     /// Whether x and the intermediate fit into the shared memory that any device has.
