@@ -112,7 +112,7 @@ Factors<compute_t<T>, DeviceSpace> exact_factors(Context& context, DeviceView<co
 template <Scalar T>
 Factors<compute_t<T>, DeviceSpace> decompose_weight(Context& context, MatrixView<const T, DeviceSpace> stored,
                                                     const DecomposeOptions& options) {
-    if (detail::wants_fast(options, std::min(stored.rows(), stored.cols()))) {
+    if (detail::wants_fast(options, stored.rows(), stored.cols())) {
         if (auto factors = detail::fast_factors<T>(context, stored, options)) return std::move(*factors);
     }
     return detail::exact_factors<T>(context, stored, options);

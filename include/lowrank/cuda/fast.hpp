@@ -24,15 +24,15 @@
 
 namespace lowrank::cuda::detail {
 
-/// Whether the fast method is asked for, or worth it and possible: it needs the rank beforehand.
-inline bool wants_fast(const DecomposeOptions& options, std::int64_t n) {
+/// Whether the fast method is asked for, or worth it, and possible: it needs the rank beforehand. The limits are the
+/// CPU's: blocks beyond half of the order cost what the exact method does.
+inline bool wants_fast(const DecomposeOptions& options, std::int64_t rows, std::int64_t cols) {
     if (options.method == Method::exact || options.rank.needs_spectrum()) return false;
-    if (options.method == Method::fast) return true;
-    // Near full rank the block is the whole space.
-    constexpr double kLargestShare = 0.5;
-    constexpr std::int64_t kSmallestOrder = 128;
-    return n >= kSmallestOrder && options.rank.kind() == RankRule::Kind::fixed &&
-           options.rank.value() <= kLargestShare * static_cast<double>(n);
+    const std::int64_t order = std::min(rows, cols);
+    const std::int64_t rank = choose_rank(options.rank, rows, cols).rank;
+    const std::int64_t columns = rank + lowrank::detail::oversampling(rank);
+    if (options.method == Method::fast) return columns < order;
+    return order >= 64 && columns <= order / 2;
 }
 
 /// W1 and W2 from leading triplets of the tall weight: W1 orthonormal, W2 with the singular values.
@@ -88,8 +88,11 @@ std::optional<Factors<compute_t<T>, DeviceSpace>> fast_factors(Context& context,
         .rank = rank,
         .trace = energy,
         .excess = options.excess,
-        // Sums of n products in the compute type round by about sqrt(n) ulp of the whole.
-        .least_tail = 100 * std::sqrt(static_cast<double>(n)) * kUlp * energy,
+        // Rounding perturbs G by about u ||G||_F, and the captured energy by up to 2 sqrt(rank) times that; a tenth of
+        // the allowed shortfall, 2 excess tail, may go there. Of ||G||_F <= energy, attained at rank one, typical
+        // weights have a part of 1 / sqrt(n); four times that is assumed.
+        .least_tail = 10 * std::sqrt(static_cast<double>(rank)) * (kUlp / 2) * 4 * energy /
+                      std::sqrt(static_cast<double>(n)) / options.excess,
         // So that Cholesky-QR in the compute type stays possible: well below u^-1/2.
         .most_amplification = std::is_same_v<C, float> ? 100.0 : 1e6};
     auto result = lowrank::detail::SubspaceIteration<GramOperator<C>>(gram, problem).run();
