@@ -1,6 +1,8 @@
 // The command line of `compress`.
 #pragma once
 
+#include "device.hpp"
+
 #include <lowrank/checkpoint.hpp>
 
 #include <CLI/CLI.hpp>
@@ -56,6 +58,7 @@ struct Arguments {
     std::filesystem::path json;
     std::filesystem::path plot;
     lowrank::Method method = lowrank::Method::automatic;
+    Device device = Device::automatic;
     int threads = 0;
     std::int64_t measured_rows = 0;
     bool plan = false;
@@ -111,6 +114,10 @@ inline void declare(CLI::App& app, Arguments& arguments) {
         ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, lowrank::Method>>{
             {"auto", lowrank::Method::automatic}, {"exact", lowrank::Method::exact}}))
         ->default_str("auto");
+    app.add_option("--device", arguments.device, "where to compute: auto (a GPU if one answers), cpu or cuda")
+        ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, Device>>{
+            {"auto", Device::automatic}, {"cpu", Device::cpu}, {"cuda", Device::cuda}}))
+        ->default_str("auto");
     app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(CLI::NonNegativeNumber);
     app.add_option("--json", arguments.json, "also write the report, with every layer, to this file");
     app.add_option("--plot", arguments.plot, "also write a picture of ranks and errors to this file (SVG)");
@@ -147,6 +154,9 @@ inline void validate(const Arguments& arguments) {
     }
     if (arguments.output.empty() && !arguments.plan) {
         throw CLI::ValidationError("OUT is needed, the folder to write (or --plan, to only count)");
+    }
+    if (arguments.device == Device::cuda && !arguments.calibration.empty()) {
+        throw CLI::ValidationError("--calibration is carried out on the CPU: it cannot go with --device cuda");
     }
     if (arguments.measured_rows > 0 && !arguments.plan) {
         throw CLI::ValidationError("--measure times what --plan lists: it needs --plan");

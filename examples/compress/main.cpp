@@ -1,10 +1,10 @@
 // compress - a Hugging Face checkpoint in, a smaller one out: runs the library, shows progress, prints the report.
 #include "arguments.hpp"
+#include "device.hpp"
 #include "measure.hpp"
 #include "progress.hpp"
 
 #include <lowrank/checkpoint.hpp>
-#include <lowrank/cpu.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -45,18 +45,23 @@ void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& mode
         }
         return;
     }
-    const lowrank::cpu::Context cpu({.threads = arguments.threads});
     lowrank::OutputFolder out(arguments.output, {.replace = arguments.force, .source = arguments.input});
     const Interruption interruption({&out});
     ProgressLine line = progress_line(arguments);
     const lowrank::CompressOptions options{
         .method = arguments.method,
         .progress = [&](const lowrank::CompressProgress& progress) { line.show(progress); }};
-    const lowrank::CompressReport report =
-        arguments.calibration.empty() ? lowrank::compress(cpu, model, plan, out, options)
-                                      : lowrank::compress(cpu, model, plan, lowrank::Statistics(arguments.calibration),
-                                                          out, options, !arguments.one_sided);
+    std::string where = "the CPU";
+    lowrank::CompressReport report;
+    if (arguments.calibration.empty()) {
+        report = compress_on(arguments.device, arguments.threads, model, plan, out, options, where);
+    } else {
+        const lowrank::cpu::Context cpu({.threads = arguments.threads});
+        report = lowrank::compress(cpu, model, plan, lowrank::Statistics(arguments.calibration), out, options,
+                                   !arguments.one_sided);
+    }
     line.finish();
+    if (!arguments.quiet) std::cout << "computed on " << where << '\n';
     print(report, arguments);
 }
 

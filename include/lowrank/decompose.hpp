@@ -24,6 +24,7 @@
 
 #include <lowrank/cpu/decompose.hpp>
 #include <lowrank/decompose_options.hpp>
+#include <lowrank/decompose_with.hpp>
 #include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/spectrum.hpp>
@@ -35,26 +36,6 @@
 #include <vector>
 
 namespace lowrank {
-
-/// Factorises `weight` on the backend that `context` stands for. `weight` is W (d_in x d_out) or, with
-/// `.layout = WeightLayout::out_in`, W^T (d_out x d_in), row-major either way.
-template <class Context, class Weight>
-requires Scalar<element_t<Weight>>
-auto decompose(Context& context, const Weight& weight, const DecomposeOptions& options) {
-    const auto stored = const_view(weight);
-    const bool in_out = options.layout == WeightLayout::in_out;
-    const std::int64_t d_in = in_out ? stored.rows() : stored.cols();
-    const std::int64_t d_out = in_out ? stored.cols() : stored.rows();
-    if (!(options.excess > 0) || !is_finite(options.excess)) {
-        throw ValueError("the excess allowed for " + options.name + " must be above 0, such as 1e-3, not " +
-                         std::to_string(options.excess));
-    }
-    if (stored.empty())
-        throw ShapeError(options.name + ", " + shape_string(d_in, d_out) + ", has nothing to factorise");
-    // A rank that the shape alone rules out is refused before any work.
-    if (!options.rank.needs_spectrum()) static_cast<void>(choose_rank(options.rank, d_in, d_out));
-    return decompose_weight(context, stored, options);  // found by argument-dependent look-up from the context
-}
 
 /// Many weights in one call, `options[i]` for `weights[i]`: decomposed side by side where they are small, one after the
 /// other with all threads in each where they are large. Equal in bits to decomposing them one by one. All results are

@@ -10,6 +10,7 @@
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/gram_root.hpp>
 #include <lowrank/cpu/triangular.hpp>
+#include <lowrank/cpu/weight_scale.hpp>
 #include <lowrank/decompose_options.hpp>
 #include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
@@ -190,7 +191,7 @@ CalibratedFactors<compute_t<S>> decompose_weighted(const Context& context, Matri
     if (stored.empty())
         throw ShapeError(options.name + ", " + shape_string(d_in, d_out) + ", has nothing to factorise");
     if (!options.rank.needs_spectrum()) static_cast<void>(choose_rank(options.rank, d_in, d_out));
-    detail::require_finite(stored, options.name);
+    static_cast<void>(weight_scale(context, stored, options.name));  // refuses NaN and infinity
     return detail::WeightedDecomposition<compute_t<S>>(context, stored, weighting, options).run();
 }
 

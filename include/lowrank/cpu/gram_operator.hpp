@@ -7,6 +7,7 @@
 #include <lowrank/cpu/orthonormalize.hpp>
 #include <lowrank/cpu/symmetric_eigen.hpp>
 #include <lowrank/matrix.hpp>
+#include <lowrank/random_entry.hpp>
 #include <lowrank/scalar.hpp>
 
 #include <algorithm>
@@ -30,14 +31,6 @@ struct LeadingTriplets {
 /// Rows of a block that one task of a loop over elements takes: 64 x 400 floats are 100 KiB.
 inline constexpr std::int64_t kElementRows = 64;
 
-/// splitmix64's finaliser (Steele, Lea, Flood 2014): 64 well mixed bits from a counter.
-constexpr std::uint64_t mixed_bits(std::uint64_t x) {
-    x += 0x9e3779b97f4a7c15U;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
-    return x ^ (x >> 31);
-}
-
 /// A backend of SubspaceIteration: G = scale^2 A^T A or scale^2 A A^T, whichever is smaller, of order n.
 template <Scalar S, ComputeScalar T>
 class GramOperator {
@@ -60,15 +53,13 @@ public:
 
     [[nodiscard]] std::int64_t order() const { return std::min(a_.rows(), a_.cols()); }
 
-    /// order() x columns independent entries of mean 0: sums of four uniform ones, by entry, whatever the threads.
+    /// order() x columns independent entries of mean 0.
     [[nodiscard]] Block random_block(std::int64_t columns) const {
         auto q = Block::uninitialized(order(), columns);
         for_rows(q, [&](std::int64_t i) {
             for (std::int64_t j = 0; j < columns; ++j) {
-                const std::uint64_t bits = mixed_bits(mixed_bits(seed_) + static_cast<std::uint64_t>(i * columns + j));
-                const auto sum = static_cast<std::int64_t>((bits & 0xffffU) + (bits >> 16 & 0xffffU) +
-                                                           (bits >> 32 & 0xffffU) + (bits >> 48));
-                q(i, j) = static_cast<T>(sum - 2 * 0xffff) / T{0x10000};
+                q(i, j) =
+                    static_cast<T>(lowrank::detail::random_entry(seed_, static_cast<std::uint64_t>(i * columns + j)));
             }
         });
         return q;
