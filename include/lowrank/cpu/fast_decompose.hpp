@@ -108,6 +108,7 @@ Factors<T> factors_from(const LeadingTriplets<T>& triplets, std::int64_t rank, b
             for (std::int64_t j = j0; j < end; ++j) factors.w2(k, j) = value * right(j, k);
         }
     }
+    for (std::size_t k = 1; k < s.size(); ++k) s[k] = std::min(s[k], s[k - 1]);  // equal ones differ by their rounding
     factors.singular_values = std::move(s);
     factors.method = Method::fast;
     return factors;
