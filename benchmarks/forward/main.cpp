@@ -81,7 +81,7 @@ private:
 #ifdef BENCH_ONEDNN
         if constexpr (!std::is_same_v<T, lowrank::f16>) bench::add_onednn<T>(contenders, c, data, x);
 #endif
-        if (torch_) torch_->add(contenders, c);
+        if (torch_) add_torch(*torch_, contenders, c);
 
         bench::Protocol protocol;
         if (options_->quick) protocol.rounds = 5;
@@ -135,7 +135,7 @@ private:
     const Options* options_;
     const lowrank::cpu::Context* context_;
     bench::Machine machine_;
-    std::optional<bench::TorchPeer> torch_;
+    std::optional<bench::TorchProcess> torch_;
     std::vector<double> stream_rates_, fma_rates_, dot_rates_;
     ordered_json results_ = ordered_json::array();
 };
