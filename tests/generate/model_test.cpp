@@ -3,7 +3,9 @@
 #include "language_model.hpp"
 
 #include <lowrank/checkpoint/safetensors.hpp>
-#include <lowrank/lowrank.hpp>
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/error.hpp>
+#include <lowrank/matrix.hpp>
 
 #include "catch.hpp"
 

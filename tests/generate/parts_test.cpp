@@ -45,7 +45,7 @@ void on_each_level(F&& body) {
 TEST_CASE("vector loops agree with double arithmetic at every length") {
     constexpr double kUnit = 1.0 / (1 << 24);
     on_each_level([&](const Kernels<float>& kernels) {
-        for (const std::size_t size : {1, 2, 15, 16, 17, 63, 64, 65, 200}) {
+        for (const std::size_t size : std::vector<std::size_t>{1, 2, 15, 16, 17, 63, 64, 65, 200}) {
             CAPTURE(size);
             const auto count = static_cast<std::int64_t>(size);
             const std::vector<float> x = random_values(size, 3, 1);

@@ -69,12 +69,11 @@ TEST_CASE("the frame is added only where wanted") {
 
 TEST_CASE("text that is not UTF-8 is refused with the place") {
     Tokenizer tokenizer(kFixtures / "smollm");
-    for (const auto& [text, place] : {std::pair<std::string, std::string>{"ab\xFFz", "byte 3"},
-                                      {"\xC3", "byte 1"},
-                                      {"x\xED\xA0\x80", "byte 2"},
-                                      {"\xF4\x90\x80\x80", "byte 1"}}) {
-        CHECK(mentions(message_of<lowrank::ValueError>([&] { static_cast<void>(tokenizer.encode(text, Frame::none)); }),
-                       {"UTF-8", place}));
+    const std::vector<std::pair<std::string, std::string>> cases = {
+        {"ab\xFFz", "byte 3"}, {"\xC3", "byte 1"}, {"x\xED\xA0\x80", "byte 2"}, {"\xF4\x90\x80\x80", "byte 1"}};
+    for (const auto& entry : cases) {
+        const auto encode = [&] { static_cast<void>(tokenizer.encode(entry.first, Frame::none)); };
+        CHECK(mentions(message_of<lowrank::ValueError>(encode), {"UTF-8", entry.second}));
     }
 }
 
