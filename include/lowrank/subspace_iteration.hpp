@@ -6,7 +6,7 @@
 // the energy captured is E = theta_1 + ... + theta_rank; what the best subspace would capture more is the shortfall.
 //
 // The cut a lies near theta_l, the edge of what the block can hold, and is mixed with the mean of the spectrum outside
-// of it. Measured over Gaussian, power-law and geometric spectra at rank = 0.15 n, this needs 7.9 rank columns of
+// of it. Simulated for Gaussian matrices of rank = 0.15 n, this needs 7.9 rank columns of
 // products for an excess of 1e-3; the cut at the mean alone needs 11.2.
 //
 // The shortfall is estimated, not assumed. In the average case (Halko, Martinsson, Tropp 2011, section 10) the error of
@@ -49,7 +49,7 @@ struct SubspaceResult {
     SubspaceEnd end = SubspaceEnd::converged;
 };
 
-/// Columns beyond the rank. A sixteenth gives the fewest products, an eighth also holds where singular values tie.
+/// Columns beyond the rank. In simulation a sixteenth needs a little fewer products; an eighth leaves a margin.
 inline std::int64_t oversampling(std::int64_t rank) {
     return std::max<std::int64_t>(8, (rank + 7) / 8);
 }

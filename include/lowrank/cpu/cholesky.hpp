@@ -17,7 +17,7 @@ namespace lowrank::cpu {
 
 namespace detail {
 
-// Order below which plain loops beat the start of a product: 64^3 / 3 operations take about 50 us.
+// Order below which plain loops beat the start of a product; an estimate.
 inline constexpr std::int64_t kCholeskyLeaf = 64;
 
 /// X = R^-1 for one leaf, by columns; destroys s. False if a pivot is not positive.

@@ -42,11 +42,11 @@ void unscale(Factors<T>& factors, int exponent, const std::string& name) {
     }
 }
 
-// Below this order an exact decomposition takes less than a millisecond.
+// Below this order an exact decomposition is short enough; an estimate, not a measurement.
 inline constexpr std::int64_t kFastFrom = 64;
 
-// The largest block, as a part of the order, for which the fast method is chosen: beyond, its products cost what the
-// exact decomposition does. And the first one tried by rules that do not know their rank yet.
+// The largest block, as a part of the order, for which the fast method is chosen, by estimate, not
+// measurement. And the first one tried by rules that do not know their rank yet.
 inline constexpr std::int64_t kFastUpTo = 2;
 inline constexpr std::int64_t kFirstTry = 8;
 
@@ -150,8 +150,8 @@ Factors<compute_t<S>> decompose_weight(const Context& context, MatrixView<const 
     return std::move(*factors);
 }
 
-/// Whether weights of this size are best decomposed side by side, each on one thread. Measured with 2 threads: a layer
-/// of 576 x 576 takes 1.1 times as long on one thread as on two, one of 1024 x 1024 1.5 times, from 2048 on twice.
+/// Whether weights of this size are decomposed side by side, each on one thread: the products of small ones are too
+/// short to share. The bound is an estimate, not a measurement.
 inline bool batch_side_by_side(const Context& /*context*/, std::int64_t rows, std::int64_t cols) {
     return std::min(rows, cols) <= 1024;
 }

@@ -50,7 +50,7 @@ T make_reflection(T* x, std::int64_t n, T& tau) {
 template <ComputeScalar T>
 Tridiagonal<T> tridiagonalize(const Context& context, Matrix<T>& a) {
     // Rows that one task updates; and the order below which a second thread costs more than it brings, also on a busy
-    // machine, where the start of each of the n passes may have to wait: 2048 rows of floats take 1 ms.
+    // machine, where the start of each of the n passes may have to wait; estimated, not measured.
     constexpr std::int64_t kTaskRows = 64;
     constexpr std::int64_t kParallelFrom = 2048;
     const auto kernel = rank_two_dot_for<T>(context.isa());

@@ -19,7 +19,7 @@ struct Lanes {
     using Packed = T;   ///< what one step of the inner dimension takes from a packed operand
     static constexpr int kWidth = static_cast<int>(16 / sizeof(T));
 #if defined(__GNUC__)
-    typedef T Vector __attribute__((vector_size(16)));
+    typedef T Vector __attribute__((vector_size(16)));  // NOLINT(modernize-use-using): known to work in GCC and Clang
 #else
     struct Vector {
         T lane[kWidth];
