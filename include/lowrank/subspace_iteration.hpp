@@ -6,8 +6,8 @@
 // the energy captured is E = theta_1 + ... + theta_rank; what the best subspace would capture more is the shortfall.
 //
 // The cut a lies near theta_l, the edge of what the block can hold, and is mixed with the mean of the spectrum outside
-// of it. Simulated for Gaussian matrices of rank = 0.15 n, this needs 7.9 rank columns of
-// products for an excess of 1e-3; the cut at the mean alone needs 11.2.
+// of it. Simulated for Gaussian matrices, wanted rank 0.15 n, this needs 7.9 rank columns of products for an excess of
+// 1e-3; the cut at the mean alone needs 11.2.
 //
 // The shortfall is estimated, not assumed. In the average case (Halko, Martinsson, Tropp 2011, section 10) the error of
 // direction i is proportional to 1 / p(theta_i)^2 for the product p of all filters so far. So the gain in E that one
@@ -15,10 +15,14 @@
 //
 // A Backend does the heavy work; cpu/gram_operator.hpp is one and says what its members mean:
 //
-//     Block random_block(columns);   Block block(columns);         void apply(alpha, q, beta, z);      // z = alpha G q
-//     + beta z void add(alpha, x, y);                       void scale(alpha, x); void orthonormalize(q, scratch, bool
-//     to_working_accuracy); std::vector<double> ritz_values(q, z);       Extraction extract(q, rank);         //
-//     Rayleigh-Ritz on A itself
+//     Block random_block(columns);
+//     Block block(columns);                       // its entries still to be written
+//     void apply(alpha, q, beta, z);              // z = alpha G q + beta z
+//     void add(alpha, x, y);                      // y += alpha x
+//     void scale(alpha, x);
+//     void orthonormalize(q, scratch, bool to_working_accuracy);
+//     std::vector<double> ritz_values(q, z);
+//     Extraction extract(q, rank);                // Rayleigh-Ritz on A itself
 #pragma once
 
 #include <algorithm>
