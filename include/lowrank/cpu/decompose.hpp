@@ -98,12 +98,8 @@ std::optional<Factors<compute_t<S>>> fast_factors(const Context& context, Matrix
         factors.excess = part.excess;
         double tail = scale.squared_norm;
         for (std::int64_t k = 0; k < rank; ++k) tail -= part.triplets.ritz_values[static_cast<std::size_t>(k)];
-        double squared = std::max(tail, 0.0) / scale.squared_norm;
-        if (squared < kExplicitResidualBelow * kExplicitResidualBelow) {
-            squared =
-                squared_residual(context, a, std::ldexp(C{1}, -exponent), options.layout, factors) / scale.squared_norm;
-        }
-        factors.relative_error = std::sqrt(squared);
+        factors.relative_error =
+            relative_residual(context, a, std::ldexp(C{1}, -exponent), options.layout, factors, tail, scale);
         if (!options.singular_values) factors.singular_values.clear();
     });
     return result;

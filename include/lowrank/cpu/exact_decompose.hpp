@@ -42,7 +42,7 @@ Factors<T> exact_factors(const Context& context, const Matrix<T>& weight, const 
     for (std::size_t i = spectrum.size(); i-- > static_cast<std::size_t>(choice.rank);) {
         tail += spectrum[i] * spectrum[i];
     }
-    factors.relative_error = relative_residual(context, weight.view(), options.layout, factors, tail, scale);
+    factors.relative_error = relative_residual(context, weight.view(), T{1}, options.layout, factors, tail, scale);
     if (options.singular_values) factors.singular_values = std::move(svd.s);
     return factors;
 }

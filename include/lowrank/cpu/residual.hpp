@@ -50,14 +50,15 @@ double squared_residual(const Context& context, MatrixView<const S> a, T scale, 
 /// of float's seven digits there, and a sum of singular values near the rounding of the largest has lost them all.
 inline constexpr double kExplicitResidualBelow = 0.03;
 
-/// ||A - W1 W2||_F / ||A||_F given the sum of the squares that the factors leave out, `tail`.
-template <ComputeScalar T>
-double relative_residual(const Context& context, MatrixView<const T> a, WeightLayout layout, const Factors<T>& factors,
-                         double tail, const WeightScale& scale) {
-    if (scale.is_zero()) return 0;
-    double squared = std::max(tail, 0.0) / scale.squared_norm;
+/// ||A - W1 W2 / scale||_F / ||A||_F given the sum of the squares that the factors leave out, `tail`; `magnitude` is
+/// that of scale A.
+template <Scalar S, ComputeScalar T>
+double relative_residual(const Context& context, MatrixView<const S> a, T scale, WeightLayout layout,
+                         const Factors<T>& factors, double tail, const WeightScale& magnitude) {
+    if (magnitude.is_zero()) return 0;
+    double squared = std::max(tail, 0.0) / magnitude.squared_norm;
     if (squared < kExplicitResidualBelow * kExplicitResidualBelow) {
-        squared = squared_residual(context, a, T{1}, layout, factors) / scale.squared_norm;
+        squared = squared_residual(context, a, scale, layout, factors) / magnitude.squared_norm;
     }
     return std::sqrt(squared);
 }
