@@ -1,6 +1,7 @@
 #include <lowrank/low_rank_linear.hpp>
 
 #include "catch.hpp"
+#include "count_allocations.hpp"
 #include "forward_reference.hpp"
 
 #include <algorithm>
@@ -16,44 +17,6 @@
 using namespace lowrank;
 using test::ForwardReference;
 using test::gaussian;
-
-namespace {
-
-std::atomic<long> allocations = 0;
-
-void* counted(std::size_t size, std::size_t alignment) {
-    ++allocations;
-    void* memory = alignment == 0 ? std::malloc(size)
-                                  : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
-    if (memory == nullptr) throw std::bad_alloc();
-    return memory;
-}
-
-}  // namespace
-
-// Every allocation of this program is counted, so that a test can require none.
-void* operator new(std::size_t size) {
-    return counted(size, 0);
-}
-void* operator new(std::size_t size, std::align_val_t alignment) {
-    return counted(size, static_cast<std::size_t>(alignment));
-}
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-    ++allocations;
-    return std::malloc(size);
-}
-void operator delete(void* memory) noexcept {
-    std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
-}
-void operator delete(void* memory, std::align_val_t) noexcept {
-    std::free(memory);
-}
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-    std::free(memory);
-}
 
 TEST_CASE("Layers are made from factors, and give the stored weights back", "[low_rank_linear]") {
     Factors<float> factors;
@@ -104,9 +67,9 @@ TEST_CASE("Forward with a workspace allocates nothing, at any alignment of the w
             Matrix<bf16> y(rows, 60);
             std::vector<std::byte> memory(layer.workspace_bytes(cpu, rows) + 1);
             layer.forward(cpu, x, y, std::span(memory));
-            const long before = allocations;
+            const long before = test::allocations;
             layer.forward(cpu, x, y, std::span(memory).subspan(1));
-            CHECK(allocations == before);
+            CHECK(test::allocations == before);
             const Matrix<bf16> w2 = layer.w2();
             const ForwardReference reference(x, layer.w1(), &w2, std::vector<float>());
             CHECK(reference.outside(y.view(), test::Rounded::to_bf16) == 0);

@@ -8,6 +8,7 @@
 #include <lowrank/matrix.hpp>
 
 #include "catch.hpp"
+#include "count_allocations.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -24,44 +25,6 @@
 
 using namespace lowrank;
 using engine::Token;
-
-namespace {
-
-std::atomic<long> allocations = 0;
-
-void* counted(std::size_t size, std::size_t alignment) {
-    ++allocations;
-    void* memory = alignment == 0 ? std::malloc(size)
-                                  : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
-    if (memory == nullptr) throw std::bad_alloc();
-    return memory;
-}
-
-}  // namespace
-
-// Every allocation of this program is counted, so that a test can require none.
-void* operator new(std::size_t size) {
-    return counted(size, 0);
-}
-void* operator new(std::size_t size, std::align_val_t alignment) {
-    return counted(size, static_cast<std::size_t>(alignment));
-}
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-    ++allocations;
-    return std::malloc(size);
-}
-void operator delete(void* memory) noexcept {
-    std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
-}
-void operator delete(void* memory, std::align_val_t) noexcept {
-    std::free(memory);
-}
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-    std::free(memory);
-}
 
 namespace {
 
@@ -190,12 +153,12 @@ TEST_CASE("a token that is read alone allocates nothing") {
     const std::span<const Token> one(ids.data(), 1);
     session->feed(one);
     static_cast<void>(session->logits(0, 1));
-    const long before = allocations;
+    const long before = test::allocations;
     for (int i = 0; i < 5; ++i) {
         session->feed(one);
         static_cast<void>(session->logits(0, 1));
     }
-    CHECK(allocations == before);
+    CHECK(test::allocations == before);
 }
 
 TEST_CASE("a session refuses what it cannot do, and goes on") {
