@@ -10,6 +10,7 @@
 //     lowrank::Matrix<float> y(16, 2560);       // owns, zero-initialised, 64-byte aligned
 #pragma once
 
+#include <lowrank/aligned_memory.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/scalar.hpp>
 
@@ -19,7 +20,6 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <new>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -112,8 +112,6 @@ class Matrix;
 template <class T>
 class Matrix<T, HostSpace> {
 public:
-    static constexpr std::size_t kAlignment = 64;
-
     Matrix() = default;
 
     /// Throws ShapeError for a negative or unaddressable size, std::bad_alloc if there is no memory.
@@ -160,20 +158,16 @@ public:
     operator MatrixView<const T>() const { return view(); }  // NOLINT(google-explicit-constructor)
 
 private:
-    struct Free {
-        void operator()(T* data) const noexcept { ::operator delete (data, std::align_val_t{kAlignment}); }
-    };
-    using Data = std::unique_ptr<T, Free>;
+    using Data = detail::AlignedArray<T>;
 
     static Data allocate(std::int64_t rows, std::int64_t cols) {
-        static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
         constexpr auto kMax = std::numeric_limits<std::ptrdiff_t>::max() / static_cast<std::ptrdiff_t>(sizeof(T));
         if (rows < 0 || cols < 0 || (cols > 0 && rows > kMax / cols)) {
             throw ShapeError("cannot allocate a matrix of " + shape_string(rows, cols));
         }
         const auto count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
         if (count == 0) return nullptr;
-        return Data(static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{kAlignment})));
+        return detail::allocate_aligned<T>(count);
     }
 
     std::int64_t rows_ = 0;

@@ -11,6 +11,7 @@
 // practice nothing waits. An element of C is the same sum in the same order whoever computes its chunk.
 #pragma once
 
+#include <lowrank/aligned_memory.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/kernels/gemm_kernels.hpp>
 #include <lowrank/cpu/kernels/pack.hpp>
@@ -20,8 +21,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
 #include <vector>
 
 namespace lowrank::cpu::detail {
@@ -45,17 +44,6 @@ inline constexpr std::int64_t kPackColumns = 128;
 // Operations below which a second thread costs more than it brings: about 10 us of one AVX2 core, two or three times
 // what OpenMP takes to start a region.
 inline constexpr double kSerialOperations = 1e6;
-
-struct FreeAligned {
-    void operator()(void* data) const noexcept { ::operator delete (data, std::align_val_t{64}); }
-};
-
-/// Uninitialised memory on a cache line.
-template <class T>
-std::unique_ptr<T, FreeAligned> allocate_aligned(std::int64_t count) {
-    return std::unique_ptr<T, FreeAligned>(
-        static_cast<T*>(::operator new (static_cast<std::size_t>(count) * sizeof(T), std::align_val_t{64})));
-}
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
     return (a + b - 1) / b;
@@ -164,13 +152,13 @@ private:
         const std::int64_t block_steps = ceil_div(std::min(a_.depth(), block_depth()), elements_);
         buffer_size_ = block_columns_ * block_steps;
         scratch_size_ = ceil_div(chunk_rows_ * block_steps + kPackSlack, kPanelWidth<P>) * kPanelWidth<P>;
-        packed_b_ = allocate_aligned<P>(std::min(stages_, kBuffers) * buffer_size_);
-        scratch_ = allocate_aligned<P>(workers_ * scratch_size_);
-        progress_ = std::vector<std::atomic<std::int64_t>>(static_cast<std::size_t>(chunks_of(0)));
-        packed_ = std::vector<std::atomic<std::int64_t>>(static_cast<std::size_t>(stages_));
-        computed_ = std::vector<std::atomic<std::int64_t>>(static_cast<std::size_t>(stages_));
+        packed_b_ = lowrank::detail::allocate_aligned<P>(index(std::min(stages_, kBuffers) * buffer_size_));
+        scratch_ = lowrank::detail::allocate_aligned<P>(index(workers_ * scratch_size_));
+        progress_ = std::vector<std::atomic<std::int64_t>>(index(chunks_of(0)));
+        packed_ = std::vector<std::atomic<std::int64_t>>(index(stages_));
+        computed_ = std::vector<std::atomic<std::int64_t>>(index(stages_));
 
-        groups_.reserve(static_cast<std::size_t>(2 * stages_));
+        groups_.reserve(index(2 * stages_));
         std::int64_t end = 0;
         const auto pack = [&](std::int64_t stage) {
             if (stage < stages_) groups_.push_back({end += pack_chunks_of(stage), stage, true});
@@ -280,7 +268,7 @@ private:
     std::int64_t block_columns_ = 0, depth_blocks_ = 0, stages_ = 0;
     std::int64_t chunk_rows_ = 0, chunk_columns_ = 0;
     std::int64_t buffer_size_ = 0, scratch_size_ = 0;
-    std::unique_ptr<P, FreeAligned> packed_b_, scratch_;
+    lowrank::detail::AlignedArray<P> packed_b_, scratch_;
     std::vector<Group> groups_;
     std::atomic<std::int64_t> next_{0};
     std::vector<std::atomic<std::int64_t>> packed_, computed_;  ///< by stage: chunks done
