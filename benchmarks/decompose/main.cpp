@@ -1,4 +1,4 @@
-// bench_decompose - the decomposition against LAPACK and torch: time, and error over the optimum.
+// bench_decompose - the decomposition against LAPACK, Eigen and torch: time, and error over the optimum.
 // SPDX-License-Identifier: MIT
 #include "../harness.hpp"
 #include "../machine.hpp"
@@ -9,6 +9,7 @@
 #include <lowrank/lowrank.hpp>
 
 #include <CLI/CLI.hpp>
+#include <Eigen/SVD>
 
 #include <algorithm>
 #include <cmath>
@@ -18,8 +19,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #ifdef BENCH_OPENBLAS
@@ -34,7 +37,7 @@ using lowrank::Matrix;
 using nlohmann::ordered_json;
 
 struct Options {
-    std::vector<std::string> shapes{"2560x2560:384", "6912x2560:512", "1536x576:114"};
+    std::vector<std::string> shapes{"2560x2560:384", "6912x2560:512", "4096x4096:1024", "1536x576:114"};
     std::vector<std::string> spectra{"gaussian", "power"};
     std::string model;
     double excess = 1e-3;
@@ -67,6 +70,14 @@ void lapack_svd(const Matrix<float>& weight) {
 }
 #endif
 
+/// Eigen's divide and conquer, thin.
+void eigen_svd(const Matrix<float>& weight) {
+    using Column = Eigen::Map<const Eigen::MatrixXf>;
+    const Column transpose(weight.data(), weight.cols(), weight.rows());
+    const Eigen::BDCSVD<Eigen::MatrixXf> svd(transpose, Eigen::ComputeThinU | Eigen::ComputeThinV);
+    if (svd.info() != Eigen::Success) throw std::runtime_error("BDCSVD failed");
+}
+
 class Benchmark {
 public:
     Benchmark(const Options& options, const lowrank::cpu::Context& context) : options_(options), context_(context) {
@@ -95,11 +106,12 @@ private:
     template <class T>
     void run_in(const std::string& name, const Matrix<float>& weight, const Matrix<T>& stored, std::int64_t rank,
                 const char* type) {
-        const auto decompose = [&](lowrank::Method method) {
-            return lowrank::decompose(context_, stored,
-                                      {.rank = lowrank::fixed_rank(rank), .method = method, .excess = options_.excess});
+        const auto error = [&](lowrank::Method method, double excess) {
+            const lowrank::DecomposeOptions how{.rank = lowrank::fixed_rank(rank), .method = method, .excess = excess};
+            return lowrank::decompose(context_, stored, how).relative_error;
         };
-        const double best = decompose(lowrank::Method::exact).relative_error;
+        const double best = error(lowrank::Method::exact, options_.excess);
+        std::map<std::string, double> errors;
         std::vector<bench::Contender> contenders;
         const auto add = [&](const std::string& contender, auto&& call) {
             contenders.push_back({contender, [call](double seconds) {
@@ -107,9 +119,10 @@ private:
                                       return bench::time_calls(seconds, i, [&](std::size_t) { call(); });
                                   }});
         };
-        double ours = 0;
-        add("lowrank", [&] { ours = decompose(lowrank::Method::fast).relative_error; });
-        if (options_.exact) add("lowrank:exact", [&] { static_cast<void>(decompose(lowrank::Method::exact)); });
+        add("lowrank", [&] { errors["lowrank"] = error(lowrank::Method::fast, options_.excess); });
+        add("lowrank:excess 1e-2", [&] { errors["lowrank:excess 1e-2"] = error(lowrank::Method::fast, 1e-2); });
+        if (options_.exact)
+            add("lowrank:exact", [&] { static_cast<void>(error(lowrank::Method::exact, options_.excess)); });
         Matrix<float> left(weight.rows(), rank);
         Matrix<float> right(weight.cols(), rank);
         add("two passes", [&] {
@@ -117,37 +130,52 @@ private:
             gemm(context_, 1.0F, stored, Transpose::no, right, Transpose::no, 0.0F, left.view());
             gemm(context_, 1.0F, stored, Transpose::yes, left, Transpose::no, 0.0F, right.view());
         });
+        if (options_.exact) add("eigen:BDCSVD", [&] { eigen_svd(weight); });
 #ifdef BENCH_OPENBLAS
-        if (options_.exact) add("lapack", [&] { lapack_svd(weight); });
+        if (options_.exact) add("lapack:gesdd", [&] { lapack_svd(weight); });
 #endif
         if (torch_) add_torch(contenders, weight, rank);
 
         const std::vector<double> seconds =
             run_interleaved(contenders, {.rounds = options_.rounds, .visit_seconds = 0, .most_seconds = 1e9});
-        double torch_excess = 0;
         if (torch_) {
             double squares = 0;
             for (std::size_t i = 0; i < weight.size(); ++i) {
                 squares += static_cast<double>(weight.data()[i]) * static_cast<double>(weight.data()[i]);
             }
-            torch_excess = std::sqrt(std::stod(torch_->ask("error")) / squares) / best - 1;
+            errors["torch.svd_lowrank"] = std::sqrt(std::stod(torch_->ask("error")) / squares);
         }
-        const std::string label = name + ' ' + std::to_string(weight.rows()) + " x " + std::to_string(weight.cols()) +
-                                  " r " + std::to_string(rank);
-        std::printf("\n%s, %s\n  %-20s %10s %10s %10s\n", label.c_str(), type, "", "ms", "excess", "ours is");
+        report(name + ' ' + std::to_string(weight.rows()) + " x " + std::to_string(weight.cols()) + " r " +
+                   std::to_string(rank),
+               type, contenders, seconds, errors, best,
+               4.0 * static_cast<double>(weight.size() * static_cast<std::size_t>(rank)));
+    }
+
+    /// `passes`: the operations of two products of the weight with `rank` columns, the least that any method needs.
+    void report(const std::string& label, const std::string& type, const std::vector<bench::Contender>& contenders,
+                const std::vector<double>& seconds, const std::map<std::string, double>& errors, double best,
+                double passes) {
+        double floor = 0;
+        for (std::size_t i = 0; i < contenders.size(); ++i) {
+            if (contenders[i].name == "two passes") floor = seconds[i];
+        }
+        std::printf("\n%s, %s\n  %-20s %10s %10s %10s %10s %10s\n", label.c_str(), type.c_str(), "", "ms", "excess",
+                    "ours is", "GFLOP/s", "of passes");
         for (std::size_t i = 0; i < contenders.size(); ++i) {
             const std::string& impl = contenders[i].name;
-            ordered_json result = {{"bench", "decompose"},   {"case", label},        {"d_in", weight.cols()},
-                                   {"d_out", weight.rows()}, {"rank", rank},         {"type", type},
-                                   {"impl", impl},           {"seconds", seconds[i]}};
+            ordered_json result = {{"bench", "decompose"},  {"case", label},
+                                   {"type", type},          {"impl", impl},
+                                   {"seconds", seconds[i]}, {"gflops", passes / seconds[i] * 1e-9}};
             std::printf("  %-20s %10.1f", impl.c_str(), seconds[i] * 1e3);
-            std::optional<double> excess;
-            if (impl == "lowrank") excess = ours / best - 1;
-            if (impl == "torch.svd_lowrank") excess = torch_excess;
-            excess ? std::printf(" %10.2e", *excess) : std::printf(" %10s", "");
-            if (excess) result["excess"] = *excess;
-            std::printf(" %9.1fx\n", seconds[i] / seconds[0]);
-            results_.push_back(result);
+            if (const auto found = errors.find(impl); found != errors.end()) {
+                result["excess"] = found->second / best - 1;
+                std::printf(" %10.2e", found->second / best - 1);
+            } else {
+                std::printf(" %10s", "");
+            }
+            std::printf(" %9.1fx %10.0f %9.1fx\n", seconds[i] / seconds[0], passes / seconds[i] * 1e-9,
+                        seconds[i] / floor);
+            results_.push_back(std::move(result));
         }
         std::fflush(stdout);
     }
@@ -187,7 +215,10 @@ Matrix<float> real_weight(const std::string& folder) {
 
 int main(int argc, char** argv) {
     Options options;
-    CLI::App app{"Times decompose() against LAPACK's gesdd and torch, all in turns, and measures the error."};
+    CLI::App app{
+        "Times decompose() against Eigen, LAPACK and torch, all in turns, and measures the error.\n"
+        "GFLOP/s counts two products of the weight with RANK columns, which every method needs at least;\n"
+        "'of passes' is the time over that of these two products by our own kernels."};
     app.add_option("--shapes", options.shapes, "ROWSxCOLS:RANK ...")->capture_default_str();
     app.add_option("--spectra", options.spectra, "gaussian, power")
         ->check(CLI::IsMember({"gaussian", "power"}))
