@@ -276,6 +276,17 @@ TEST_CASE("products are equal in bits for any number of threads", "[gemm]") {
     }
 }
 
+TEST_CASE("products end where threads lose their cores in the middle", "[gemm]") {
+    // Blocks of columns and of the inner dimension, few chunks in each: one that is late is overtaken by the next
+    // block.
+    const Matrix<float> a(14, 385);
+    const Matrix<float> b(385, 8320);
+    Matrix<float> c(a.rows(), b.cols());
+    const Context context({.threads = 8});
+    for (int i = 0; i < 20; ++i) gemm(context, 1.0F, a, Transpose::no, b, Transpose::no, 0.0F, c.view());
+    CHECK(c(13, 8319) == 0);
+}
+
 TEST_CASE("products refuse sizes that do not fit together", "[gemm]") {
     const Context context;
     Matrix<float> c(3, 4);

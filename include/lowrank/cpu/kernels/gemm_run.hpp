@@ -207,13 +207,17 @@ private:
         const std::int64_t column_end = std::min(column_begin + chunk_columns_, columns(stage));
         const std::int64_t row_begin = chunk % row_chunks() * chunk_rows_;
         const std::int64_t row_end = std::min(row_begin + chunk_rows_, a_.lanes());
-        if (part_ == Part::all || first_column(stage) + column_end > row_begin) {
+        const bool wanted = part_ == Part::all || first_column(stage) + column_end > row_begin;
+        if (wanted) {
             for (std::int64_t i = row_begin; i < row_end; i += tile_.rows) {
                 a_.pack(isa_, i, first_depth(stage), depth(stage), scratch + (i - row_begin) * steps(stage),
                         tile_.rows);
             }
             wait_for(packed_[index(stage)], pack_chunks_of(stage));
-            if (stage % depth_blocks_ != 0) wait_for(progress_[index(chunk)], stage);
+        }
+        // For the sums so far, and where a block of columns begins (or nothing is wanted) so that the count only rises.
+        if (stage > 0) wait_for(progress_[index(chunk)], stage);
+        if (wanted) {
             for (std::int64_t j = column_begin; j < column_end; j += tile_columns()) {
                 for (std::int64_t i = row_begin; i < row_end; i += tile_.rows) {
                     compute_tile(stage, i, std::min<std::int64_t>(tile_.rows, row_end - i), j,
