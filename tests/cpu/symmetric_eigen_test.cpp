@@ -76,6 +76,18 @@ TEMPLATE_TEST_CASE("Blocks become orthonormal however they depend on each other"
         // The leading directions of the span are still there: what is lost is of the size of the rounding.
         CHECK((w - wide * (wide.transpose() * w)).norm() < 10 * 300 * ulp * w.norm());
     }
+    // Columns of very different norms are as good as equal ones: their scaling is no part of the condition.
+    const Dense w = test::with_spectrum(300, 150, test::spectrum(test::Spectrum::geometric, 150, 10), 5);
+    Matrix<TestType> scaled = test::rounded<TestType>(w);
+    for (std::int64_t i = 0; i < 300; ++i) {
+        for (std::int64_t j = 0; j < 150; ++j) scaled(i, j) = std::ldexp(scaled(i, j), static_cast<int>(j / 3));
+    }
+    Matrix<TestType> spare(300, 150);
+    cpu::orthonormalize(context, scaled, spare, cpu::Orthonormal::to_working_accuracy);
+    const Dense basis = test::widened(scaled);
+    CHECK(test::norm1(Dense::Identity(150, 150) - basis.transpose() * basis) < 10 * 300 * ulp);
+    CHECK((w - basis * (basis.transpose() * w)).norm() < 10 * 300 * ulp * w.norm());
+
     Matrix<TestType> twice(40, 20);  // rank deficient: ten columns, each twice
     for (std::int64_t i = 0; i < 40; ++i) {
         for (std::int64_t j = 0; j < 20; ++j) twice(i, j) = i == j % 10 ? TestType(1) : TestType(0);

@@ -94,7 +94,8 @@ std::optional<Factors<compute_t<S>>> fast_factors(const Context& context, Matrix
     const bool in_out = options.layout == WeightLayout::in_out;
     std::optional<Factors<C>> result;
     with_leading_part(context, a, scale, exponent, options, [&](const LeadingPart<C>& part, std::int64_t rank) {
-        Factors<C>& factors = result.emplace(factors_from(part.triplets, rank, in_out == (a.rows() >= a.cols())));
+        Factors<C>& factors =
+            result.emplace(factors_from(context, part.triplets, rank, in_out == (a.rows() >= a.cols())));
         factors.excess = part.excess;
         double tail = scale.squared_norm;
         for (std::int64_t k = 0; k < rank; ++k) tail -= part.triplets.ritz_values[static_cast<std::size_t>(k)];

@@ -47,9 +47,12 @@ std::optional<LeadingPart<T>> leading_part_in(const Context& context, MatrixView
     const double unit = std::numeric_limits<T>::epsilon() / 2;
     const double norm = 4 * scale.squared_norm / std::sqrt(static_cast<double>(order));
     const double least_tail = 10 * std::sqrt(static_cast<double>(rank)) * unit * norm / options.excess;
+    // Rounding leaves noise of unit times the amplification in every column. A column that is a Ritz vector has it
+    // along the leading directions, which orthonormalisation takes out again, but for unit times itself.
     constexpr double kMostAmplification = std::is_same_v<T, float> ? 1e6 : 1e12;
+    constexpr double kMostRotated = std::is_same_v<T, float> ? 1e10 : 1e20;
     lowrank::detail::SubspaceIteration<GramOperator<S, T>> iteration(
-        gram, {order, rank, scale.squared_norm, options.excess, least_tail, kMostAmplification});
+        gram, {order, rank, scale.squared_norm, options.excess, least_tail, kMostAmplification, kMostRotated});
     auto result = iteration.run();
     if (result.end != lowrank::detail::SubspaceEnd::converged) return std::nullopt;
     return LeadingPart<T>{std::move(result.extraction), result.excess};
@@ -86,7 +89,8 @@ std::optional<LeadingPart<compute_t<S>>> leading_part(const Context& context, Ma
 
 /// W1 = U_r, W2 = S_r V_r^T from the first `rank` of the triplets. Entries of W1 for singular values of 0 are 0.
 template <ComputeScalar T>
-Factors<T> factors_from(const LeadingTriplets<T>& triplets, std::int64_t rank, bool long_side_is_input) {
+Factors<T> factors_from(const Context& context, const LeadingTriplets<T>& triplets, std::int64_t rank,
+                        bool long_side_is_input) {
     const Matrix<T>& left = long_side_is_input ? triplets.long_side : triplets.short_side;
     const Matrix<T>& right = long_side_is_input ? triplets.short_side : triplets.long_side;
     std::vector<T> s(static_cast<std::size_t>(rank));
@@ -94,20 +98,25 @@ Factors<T> factors_from(const LeadingTriplets<T>& triplets, std::int64_t rank, b
     Factors<T> factors;
     factors.w1 = Matrix<T>::uninitialized(left.rows(), rank);
     factors.w2 = Matrix<T>::uninitialized(rank, right.rows());
-    for (std::int64_t i = 0; i < left.rows(); ++i) {
-        for (std::int64_t k = 0; k < rank; ++k) {
-            const T value = s[static_cast<std::size_t>(k)];
-            factors.w1(i, k) = !long_side_is_input ? left(i, k) : value > 0 ? left(i, k) / value : T{0};
+    constexpr std::int64_t kBlock = 64;  // of rows, which stay in the cache while their columns are read
+    const auto for_blocks = [&](std::int64_t rows, auto&& body) {
+        context.parallel_for((rows + kBlock - 1) / kBlock,
+                             [&](std::int64_t part) { body(part * kBlock, std::min((part + 1) * kBlock, rows)); });
+    };
+    for_blocks(left.rows(), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+            for (std::int64_t k = 0; k < rank; ++k) {
+                const T value = s[static_cast<std::size_t>(k)];
+                factors.w1(i, k) = !long_side_is_input ? left(i, k) : value > 0 ? left(i, k) / value : T{0};
+            }
         }
-    }
-    constexpr std::int64_t kBlock = 64;  // of rows of `right`, which stay in the cache while their columns are read
-    for (std::int64_t j0 = 0; j0 < right.rows(); j0 += kBlock) {
-        const std::int64_t end = std::min(j0 + kBlock, right.rows());
+    });
+    for_blocks(right.rows(), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t k = 0; k < rank; ++k) {
             const T value = long_side_is_input ? s[static_cast<std::size_t>(k)] : T{1};
-            for (std::int64_t j = j0; j < end; ++j) factors.w2(k, j) = value * right(j, k);
+            for (std::int64_t j = begin; j < end; ++j) factors.w2(k, j) = value * right(j, k);
         }
-    }
+    });
     for (std::size_t k = 1; k < s.size(); ++k) s[k] = std::min(s[k], s[k - 1]);  // equal ones differ by their rounding
     factors.singular_values = std::move(s);
     factors.method = Method::fast;

@@ -103,11 +103,20 @@ public:
                             to_working_accuracy ? Orthonormal::to_working_accuracy : Orthonormal::roughly);
     }
 
-    /// Eigenvalues of q^T z = q^T G q, descending.
-    [[nodiscard]] std::vector<double> ritz_values(const Block& q, const Block& z) const {
+    /// Eigenvalues of q^T z = q^T G q, descending; the eigenvectors are kept for rotate().
+    [[nodiscard]] std::vector<double> ritz_values(const Block& q, const Block& z) {
         auto t = Matrix<T>::uninitialized(q.cols(), q.cols());
         gemm(context_, T{1}, q, Transpose::yes, z, Transpose::no, T{0}, t.view());
-        return symmetric_eigen<T>(context_, t.view(), false).values;
+        SymmetricEigen<T> eigen = symmetric_eigen<T>(context_, t.view());
+        ritz_vectors_ = std::move(eigen.vt);
+        return std::move(eigen.values);
+    }
+
+    /// x = x V, V the eigenvectors of the last ritz_values().
+    void rotate(Block& x) const {
+        Block rotated = block(x.cols());
+        gemm(context_, T{1}, x, Transpose::no, ritz_vectors_, Transpose::yes, T{0}, rotated.view());
+        x = std::move(rotated);
     }
 
     /// The best triplets that lie in the span of q, which is orthonormal: from y = A q, never from G, so that their
@@ -139,13 +148,19 @@ private:
     /// The squared norms of the triplets, summed in double, are more accurate than the eigenvalues.
     void take_column_norms(Extraction& result) const {
         const Matrix<T>& y = result.long_side;
-        std::vector<double> sums(static_cast<std::size_t>(y.cols()));
-        for (std::int64_t i = 0; i < y.rows(); ++i) {
-            for (std::int64_t j = 0; j < y.cols(); ++j) {
-                sums[static_cast<std::size_t>(j)] += static_cast<double>(y(i, j)) * static_cast<double>(y(i, j));
+        constexpr std::int64_t kColumns = 64;
+        context_.parallel_for((y.cols() + kColumns - 1) / kColumns, [&](std::int64_t part) {
+            const std::int64_t begin = part * kColumns;
+            const std::int64_t count = std::min(kColumns, y.cols() - begin);
+            double sums[kColumns] = {};
+            for (std::int64_t i = 0; i < y.rows(); ++i) {
+                const T* row = y.row(i) + begin;
+                for (std::int64_t j = 0; j < count; ++j) {
+                    sums[j] += static_cast<double>(row[j]) * static_cast<double>(row[j]);
+                }
             }
-        }
-        std::copy(sums.begin(), sums.end(), result.ritz_values.begin());
+            std::copy_n(sums, count, result.ritz_values.begin() + begin);
+        });
     }
 
     template <class F>
@@ -162,6 +177,7 @@ private:
     std::uint64_t seed_;
     bool wide_;
     std::optional<Matrix<T>> gram_;
+    Matrix<T> ritz_vectors_;  ///< as rows
 };
 
 }  // namespace lowrank::cpu::detail

@@ -13,6 +13,8 @@
 #include <lowrank/scalar.hpp>
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -24,15 +26,14 @@ namespace lowrank::cpu {
 
 namespace detail {
 
-/// Estimate of the condition number of a block from the diagonal of its R, R^-1 given; a lower bound.
-inline double condition_estimate(const Matrix<double>& inverse) {
+/// Lower bound of the condition number that a block has once its columns are scaled to norm 1, from R^-1 and their
+/// squared norms: the norm of a column against what of it the columns before it leave.
+inline double condition_estimate(const Matrix<double>& inverse, const std::vector<double>& squared_norms) {
     double largest = 0;
-    double smallest = std::numeric_limits<double>::infinity();
     for (std::int64_t i = 0; i < inverse.rows(); ++i) {
-        largest = std::max(largest, inverse(i, i));
-        smallest = std::min(smallest, inverse(i, i));
+        largest = std::max(largest, inverse(i, i) * std::sqrt(squared_norms[static_cast<std::size_t>(i)]));
     }
-    return largest / smallest;
+    return largest;
 }
 
 /// q = q R^-1, and the condition number that q had. Nothing, q unchanged, if q^T q is not positive definite to
@@ -43,12 +44,14 @@ std::optional<double> cholesky_qr(const Context& context, Matrix<T>& q, Matrix<T
     auto s = Matrix<double>::uninitialized(l, l);
     auto x = Matrix<double>::uninitialized(l, l);
     gram(context, 1.0, q, Transpose::yes, 0.0, s.view());
+    std::vector<double> squared_norms(static_cast<std::size_t>(l));
+    for (std::int64_t i = 0; i < l; ++i) squared_norms[static_cast<std::size_t>(i)] = s(i, i);
     if (!inverse_cholesky(context, s.view(), x.view(), tolerance)) return std::nullopt;
     auto inverse = Matrix<T>::uninitialized(l, l);
     for (std::size_t i = 0; i < x.size(); ++i) inverse.data()[i] = static_cast<T>(x.data()[i]);
     gemm(context, T{1}, q, Transpose::no, inverse, Transpose::no, T{0}, scratch.view());
     std::swap(q, scratch);
-    return condition_estimate(x);
+    return condition_estimate(x, squared_norms);
 }
 
 /// Q of the QR decomposition of q, column by column in double: slow, for blocks that nothing faster can handle.
