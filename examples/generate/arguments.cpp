@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include <iostream>
+#include <string>
 #include <utility>
 
 namespace engine {
@@ -13,7 +14,8 @@ namespace {
 
 constexpr const char* kDescription =
     R"(Runs language models of the Llama and StableLM families from Hugging Face folders, as they were published or as
-`compress` wrote them: lets them write, compares two of them, measures perplexity and speed.)";
+`compress` wrote them: lets them write, compares two of them, measures perplexity and speed, and collects the
+statistics of a text that `compress --calibration` takes.)";
 
 constexpr const char* kExamples = R"(
 Without --prompt the prompt is read from standard input. A model with a chat template (ChatML) answers the prompt; with
@@ -25,6 +27,8 @@ Examples:
   generate SmolLM2 --compare smaller --prompt "Why is the sky blue?"
   generate SmolLM2 --perplexity text.txt --tokens 16384 --window 512 --json perplexity.json
   generate SmolLM2 --speed 512,128
+  generate SmolLM2 --calibrate text.txt -o stats.safetensors
+  generate SmolLM2 --calibrate text.txt -o stats.safetensors --tokens 65536 --gradient-tokens 16384 --window 1024
   generate SmolLM2 --ids 1,2,3 --logits logits.safetensors
   echo "Hello, world" | generate SmolLM2 --tokenize
 
@@ -36,7 +40,8 @@ void declare_text(CLI::App& app, Arguments& arguments) {
     app.add_flag("--raw", arguments.raw, "continue the prompt as it is, without the chat template");
     app.add_flag("--no-stop", arguments.no_stop, "go on after a token that ends a text");
     app.add_option("--compare", arguments.compare, "a second model for the same prompt; both are timed");
-    app.add_option("--tokens", arguments.tokens, "most tokens to write (200), or to read for the perplexity (all)")
+    app.add_option("--tokens", arguments.tokens,
+                   "most tokens to write (200), or to read for the perplexity (all) or the calibration (32768)")
         ->check(CLI::PositiveNumber);
     app.add_option("--temperature", arguments.sampling.temperature, "0 takes the most likely token, always (default)")
         ->check(CLI::Range(0.0, 100.0));
@@ -48,7 +53,8 @@ void declare_text(CLI::App& app, Arguments& arguments) {
 
 void declare_measurements(CLI::App& app, Arguments& arguments, std::vector<std::int64_t>& speed) {
     app.add_option("--perplexity", arguments.text, "measure the perplexity of this text file");
-    app.add_option("--window", arguments.window, "tokens that the perplexity is measured in at a time (512)")
+    app.add_option("--window", arguments.window,
+                   "tokens of the perplexity's or the calibration's text that see each other (512)")
         ->check(CLI::Range(2, 1 << 30));
     app.add_option("--speed", speed, "measure the speed of reading P and writing N tokens: P,N")
         ->delimiter(',')
@@ -60,6 +66,20 @@ void declare_measurements(CLI::App& app, Arguments& arguments, std::vector<std::
     logits->needs(ids);
 }
 
+void declare_calibration(CLI::App& app, Arguments& arguments, std::filesystem::path& text) {
+    auto* calibrate = app.add_option("--calibrate", text,
+                                     "run this text file through the model, forward and backward, and write what flows "
+                                     "through its linear layers: statistics for compress --calibration");
+    auto* output = app.add_option("-o,--output", arguments.output, "the statistics file to write (safetensors)");
+    calibrate->needs(output);
+    output->needs(calibrate);
+    app.add_option("--gradient-tokens", arguments.calibration.gradient_tokens,
+                   "tokens of the calibration with gradients too (16384); 0: none")
+        ->check(CLI::NonNegativeNumber)
+        ->needs(calibrate);
+    app.add_flag("--force", arguments.force, "replace the statistics file if it is there already")->needs(calibrate);
+}
+
 Mode mode_of(const CLI::App& app) {
     Mode mode = Mode::text;
     std::string chosen;
@@ -67,7 +87,8 @@ Mode mode_of(const CLI::App& app) {
                                         {"--logits", Mode::logits},
                                         {"--tokenize", Mode::tokenize},
                                         {"--detokenize", Mode::detokenize},
-                                        {"--speed", Mode::speed}}) {
+                                        {"--speed", Mode::speed},
+                                        {"--calibrate", Mode::calibrate}}) {
         if (app.count(option) == 0) continue;
         if (!chosen.empty()) throw CLI::ValidationError(chosen + " and " + option + " exclude each other");
         chosen = option;
@@ -79,6 +100,9 @@ Mode mode_of(const CLI::App& app) {
     }
     if (mode != Mode::text && mode != Mode::tokenize && app.count("--prompt") != 0) {
         throw CLI::ValidationError("--prompt and " + chosen + " exclude each other");
+    }
+    if (mode == Mode::calibrate && app.count("--type") != 0) {
+        throw CLI::ValidationError("--calibrate computes in float: it and --type exclude each other");
     }
     return mode;
 }
@@ -93,6 +117,8 @@ Arguments parse_arguments(int argc, char** argv) {
         ->required();
     declare_text(app, arguments);
     declare_measurements(app, arguments, speed);
+    std::filesystem::path calibration_text;
+    declare_calibration(app, arguments, calibration_text);
     app.add_flag("--tokenize")->description("print the token ids of the prompt or of each line of standard input");
     app.add_flag("--detokenize")->description("print the text of each line of token ids of standard input");
     app.add_option("--type", arguments.type, "storage of the linear layers: f32, bf16 or f16 (as in the files)")
@@ -109,6 +135,12 @@ Arguments parse_arguments(int argc, char** argv) {
         throw;
     }
     arguments.mode = mode_of(app);
+    if (arguments.mode == Mode::calibrate) {
+        arguments.text = calibration_text;
+        if (arguments.tokens.value_or(arguments.calibration.tokens) < arguments.window) {
+            throw CLI::ValidationError("--tokens must be at least one window: " + std::to_string(arguments.window));
+        }
+    }
     if (!speed.empty()) {
         arguments.prefill = speed[0];
         arguments.decode = speed[1];

@@ -85,6 +85,16 @@ public:
         output(pass);
     }
 
+    /// at.query, at.key and at.value as the layers make them, without norms and rotation.
+    void project(const Pass<T>& pass) const {
+        const std::array results = {pass.used(pass.at.query), pass.used(pass.at.key), pass.used(pass.at.value)};
+        qkv_.forward(pass.context, pass.input(pass.at.attention_input), std::span(results), pass.workspace);
+    }
+
+    /// One for each head, or none.
+    [[nodiscard]] std::span<const Norm> query_norms() const { return query_norms_; }
+    [[nodiscard]] std::span<const Norm> key_norms() const { return key_norms_; }
+
     template <class F>
     void each_linear(F&& visit) const {
         visit("q_proj", qkv_.layers()[0]);
@@ -122,11 +132,6 @@ private:
             norms.push_back(Norm::load(model, name, config, config.head_size, false));
         }
         return norms;
-    }
-
-    void project(const Pass<T>& pass) const {
-        const std::array results = {pass.used(pass.at.query), pass.used(pass.at.key), pass.used(pass.at.value)};
-        qkv_.forward(pass.context, pass.input(pass.at.attention_input), std::span(results), pass.workspace);
     }
 
     /// The heads' norms, then the rotation by position.

@@ -30,17 +30,28 @@ public:
 
     /// at.x becomes the block's output.
     void forward(const Pass<T>& pass, const Rope& rope, KvCache& cache) const {
+        add_attention(pass, rope, cache);
+        expand(pass);
+        mlp_.finish(pass);
+        add_branch(pass);
+    }
+
+    /// The first half: at.x gains what attention makes of it.
+    void add_attention(const Pass<T>& pass, const Rope& rope, KvCache& cache) const {
         input_norm_.forward(pass, pass.at.attention_input);
         attention_.forward(pass, rope, cache);
         add_branch(pass);
-        if (mlp_norm_) {
-            mlp_norm_->forward(pass, pass.at.mlp_input);
-            mlp_.forward(pass, pass.at.mlp_input);
-        } else {  // parallel residual: the MLP reads what attention read
-            mlp_.forward(pass, pass.at.attention_input);
-        }
-        add_branch(pass);
     }
+    /// The MLP's first layers: at.gate and at.up.
+    void expand(const Pass<T>& pass) const {
+        if (mlp_norm_) mlp_norm_->forward(pass, pass.at.mlp_input);
+        mlp_.expand(pass, mlp_norm_ ? pass.at.mlp_input : pass.at.attention_input);
+    }
+
+    [[nodiscard]] const Norm& input_norm() const { return input_norm_; }
+    /// None with a parallel residual: the MLP then reads what attention reads.
+    [[nodiscard]] const std::optional<Norm>& mlp_norm() const { return mlp_norm_; }
+    [[nodiscard]] const Attention<T>& attention() const { return attention_; }
 
     /// Calls visit(name, layer) for each linear layer.
     template <class F>

@@ -4,6 +4,7 @@
 
 #include "activations.hpp"
 #include "block.hpp"
+#include "embedding.hpp"
 #include "kernels.hpp"
 #include "norm.hpp"
 #include "rope.hpp"
@@ -13,7 +14,6 @@
 #include <lowrank/workspace.hpp>
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <utility>
 #include <variant>
@@ -22,41 +22,6 @@
 namespace engine {
 
 namespace {
-
-constexpr const char* kEmbedding = "model.embed_tokens";
-constexpr const char* kHead = "lm_head";
-
-/// The embedding's table, read from the mapped file a row at a time.
-class Embedding {
-public:
-    Embedding(const lowrank::ModelFolder& model, const ModelConfig& config)
-        : table_(model.at(std::string(kEmbedding) + ".weight")), size_(config.hidden) {
-        require_shape(model, std::string(kEmbedding) + ".weight",
-                      {static_cast<std::uint64_t>(config.vocabulary), static_cast<std::uint64_t>(config.hidden)});
-        if (!lowrank::is_scalar_dtype(dtype())) {
-            throw lowrank::ValueError(lowrank::detail::path_text(model.folder()) + ": weights of type " +
-                                      lowrank::detail::name_text(dtype()) +
-                                      " cannot be used; F32, F64, BF16 and F16 can");
-        }
-    }
-
-    [[nodiscard]] const std::string& dtype() const { return table_.info->dtype; }
-
-    void row(Token token, float* out) const {
-        lowrank::visit_scalar(dtype(), [&]<class From>(std::type_identity<From>) {
-            const std::byte* from = table_.bytes().data() + static_cast<std::size_t>(token * size_) * sizeof(From);
-            for (std::int64_t i = 0; i < size_; ++i) {
-                From value;
-                std::memcpy(&value, from + static_cast<std::size_t>(i) * sizeof(From), sizeof(From));
-                out[i] = static_cast<float>(static_cast<lowrank::compute_t<From>>(value));
-            }
-        });
-    }
-
-private:
-    lowrank::StoredTensor table_;
-    std::int64_t size_;
-};
 
 template <lowrank::Scalar T>
 struct Decoder {
@@ -72,18 +37,11 @@ struct Decoder {
           folder(std::move(opened)),
           embedding(folder, config),
           norm(Norm::load(folder, "model.norm", config, config.hidden, true)),
-          head(load_linear<T>(folder, config.tied_head ? kEmbedding : kHead, config.hidden, config.vocabulary, false)) {
+          head(load_linear<T>(folder, head_module(config), config.hidden, config.vocabulary, false)) {
         for (std::int64_t i = 0; i < config.layers; ++i) {
             blocks.push_back(Block<T>::load(folder, "model.layers." + std::to_string(i), config));
         }
-        const std::string beyond = "model.layers." + std::to_string(config.layers) + ".";
-        for (const auto& [name, tensor] : folder.tensors()) {
-            if (name.starts_with(beyond)) {
-                throw lowrank::FormatError(lowrank::detail::path_text(folder.folder()) + ": there is a tensor " +
-                                           lowrank::detail::name_text(name) + ", but config.json asks for " +
-                                           std::to_string(config.layers) + " layers");
-            }
-        }
+        require_no_more_layers(folder, config);
     }
 
     template <class F>

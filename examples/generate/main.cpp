@@ -1,11 +1,13 @@
 // generate - a small engine for language models on lowrank's layers: what each mode does.
 // SPDX-License-Identifier: MIT
 #include "arguments.hpp"
+#include "calibrate.hpp"
 #include "chat.hpp"
 #include "generation.hpp"
 #include "interruption.hpp"
 #include "language_model.hpp"
 #include "perplexity.hpp"
+#include "progress.hpp"
 #include "report.hpp"
 #include "speed.hpp"
 #include "tokenizer.hpp"
@@ -33,8 +35,6 @@
 #include <utility>
 #include <vector>
 
-#include <unistd.h>
-
 namespace {
 
 using namespace engine;
@@ -42,26 +42,17 @@ using namespace engine;
 constexpr int kUsageError = 2;
 constexpr std::int64_t kMostTokens = 200;  // a paragraph or two
 
+void warn_unknown(const std::filesystem::path& folder, const std::string& key) {
+    std::cerr << "warning: " << (folder / "config.json").string() << ": " << key << " is not known and is ignored\n";
+}
+
 std::unique_ptr<LanguageModel> load(const std::filesystem::path& folder, const Arguments& arguments, Report& report) {
     const Stopwatch watch;
     std::unique_ptr<LanguageModel> model = load_model(folder, arguments.type);
     report = describe(folder, *model);
     report.load_seconds = watch.seconds();
-    for (const std::string& key : model->config().unknown) {
-        std::cerr << "warning: " << (folder / "config.json").string() << ": " << key
-                  << " is not known and is ignored\n";
-    }
+    for (const std::string& key : model->config().unknown) warn_unknown(folder, key);
     return model;
-}
-
-Tokenizer load_tokenizer(const std::filesystem::path& folder, const LanguageModel& model) {
-    Tokenizer tokenizer(folder);
-    if (tokenizer.size() > model.config().vocabulary) {
-        throw lowrank::FormatError(lowrank::detail::path_text(folder / "tokenizer.json") + ": has token " +
-                                   std::to_string(tokenizer.size() - 1) + ", but config.json a vocabulary of " +
-                                   std::to_string(model.config().vocabulary));
-    }
-    return tokenizer;
 }
 
 std::string read_all(std::istream& stream) {
@@ -94,7 +85,7 @@ Report write_text(const std::filesystem::path& folder, const Arguments& argument
                   const lowrank::cpu::Context& context) {
     Report report;
     const auto model = load(folder, arguments, report);
-    Tokenizer tokenizer = load_tokenizer(folder, *model);
+    Tokenizer tokenizer = load_tokenizer(folder, model->config().vocabulary);
     GenerationOptions options;
     options.most_tokens = arguments.tokens.value_or(kMostTokens);
     options.sampling = arguments.sampling;
@@ -121,45 +112,13 @@ Report write_text(const std::filesystem::path& folder, const Arguments& argument
     return report;
 }
 
-/// One line that is redrawn on a terminal, a line for every tenth elsewhere.
-class Progress {
-public:
-    Progress(bool quiet, std::int64_t total) : quiet_(quiet), total_(total), terminal_(isatty(STDERR_FILENO) != 0) {}
-
-    void show(std::int64_t done, double value) {
-        const bool step = 10 * done / total_ != 10 * last_ / total_;
-        last_ = done;
-        if (quiet_ || (!terminal_ && !step)) return;
-        const double left = watch_.seconds() * static_cast<double>(total_ - done) / static_cast<double>(done);
-        std::fprintf(stderr, "%s%lld/%lld tokens, perplexity %.4f, %.0f s left%s", terminal_ ? "\r\033[K" : "",
-                     static_cast<long long>(done), static_cast<long long>(total_), value, left, terminal_ ? "" : "\n");
-    }
-    ~Progress() {
-        if (!quiet_ && terminal_ && last_ > 0) std::fputs("\r\033[K", stderr);
-    }
-    Progress(const Progress&) = delete;
-    Progress& operator=(const Progress&) = delete;
-
-private:
-    bool quiet_;
-    std::int64_t total_;
-    bool terminal_;
-    std::int64_t last_ = 0;
-    Stopwatch watch_;
-};
-
 Report measure_perplexity(const std::filesystem::path& folder, const Arguments& arguments,
                           const lowrank::cpu::Context& context) {
     Report report;
     const auto model = load(folder, arguments, report);
-    Tokenizer tokenizer = load_tokenizer(folder, *model);
+    Tokenizer tokenizer = load_tokenizer(folder, model->config().vocabulary);
     const lowrank::MappedFile file(arguments.text);
-    std::vector<Token> tokens;
-    try {
-        tokens = tokenizer.encode(lowrank::detail::file_text(file), Frame::none);
-    } catch (const lowrank::ValueError& error) {
-        throw lowrank::ValueError(lowrank::detail::path_text(arguments.text) + ": " + error.what());
-    }
+    std::vector<Token> tokens = encode_file(tokenizer, file, Frame::none);
     const auto wanted = static_cast<std::size_t>(arguments.tokens.value_or(static_cast<std::int64_t>(tokens.size())));
     if (wanted > tokens.size()) {
         throw lowrank::ValueError(lowrank::detail::path_text(arguments.text) + ": has " +
@@ -168,9 +127,12 @@ Report measure_perplexity(const std::filesystem::path& folder, const Arguments& 
     }
     tokens.resize(wanted);
     const Stopwatch watch;
-    Progress progress(arguments.quiet, static_cast<std::int64_t>(wanted));
+    Progress progress(arguments.quiet);
     report.perplexity = perplexity(*model, context, tokens, arguments.window, [&](std::int64_t done, double so_far) {
-        progress.show(done, so_far);
+        char text[96];
+        std::snprintf(text, sizeof(text), "%lld/%lld tokens, perplexity %.4f", static_cast<long long>(done),
+                      static_cast<long long>(wanted), so_far);
+        progress.show(static_cast<double>(done) / static_cast<double>(wanted), text);
         return Interruption::signal() == 0;
     });
     report.perplexity_seconds = watch.seconds();
@@ -213,6 +175,31 @@ void write_logits(const Arguments& arguments, const lowrank::cpu::Context& conte
         left = left.subspan(piece.size());
     }
     file.commit();
+}
+
+void write_statistics(const Arguments& arguments, const lowrank::cpu::Context& context) {
+    if (!arguments.force && std::filesystem::exists(arguments.output)) {
+        throw lowrank::ValueError(lowrank::detail::path_text(arguments.output) +
+                                  ": exists already, and is replaced only on request (--force)");
+    }
+    const Stopwatch watch;
+    const ModelConfig config = read_config(arguments.model);
+    for (const std::string& key : config.unknown) warn_unknown(arguments.model, key);
+    CalibrationSize size = arguments.calibration;
+    size.window = arguments.window;
+    size.tokens = arguments.tokens.value_or(size.tokens);
+    const CalibrationText text = read_calibration_text(arguments.model, config, arguments.text, size);
+    Progress progress(arguments.quiet);
+    const CalibrationResult result =
+        calibrate(context, arguments.model, config, text, size, arguments.output, [&](const CalibrationProgress& at) {
+            progress.show(at.share, calibration_text(at));
+            return Interruption::signal() == 0;
+        });
+    progress.clear();
+    if (!result.finished || arguments.quiet) return;
+    std::fprintf(stderr, "%s: %lld layers, %lld tokens, %lld of them with gradients, %.1f s\n",
+                 arguments.output.c_str(), static_cast<long long>(result.layers), static_cast<long long>(result.tokens),
+                 static_cast<long long>(result.gradient_tokens), watch.seconds());
 }
 
 void print_ids(const std::vector<Token>& ids) {
@@ -275,6 +262,7 @@ void run(const Arguments& arguments) {
     if (arguments.mode == Mode::detokenize) return detokenize(arguments);
     const lowrank::cpu::Context context({.threads = arguments.threads});
     if (arguments.mode == Mode::logits) return write_logits(arguments, context);
+    if (arguments.mode == Mode::calibrate) return write_statistics(arguments, context);
     run_and_report(arguments, context);
 }
 

@@ -30,9 +30,13 @@ public:
         return Mlp(std::move(gate_up), linear(".down_proj", config.intermediate, config.hidden));
     }
 
-    /// at.branch = mlp(input).
-    void forward(const Pass<T>& pass, const lowrank::Matrix<T>& input) const {
-        expand(pass, input);
+    /// at.gate and at.up, of this input.
+    void expand(const Pass<T>& pass, const lowrank::Matrix<T>& input) const {
+        const std::array results = {pass.used(pass.at.gate), pass.used(pass.at.up)};
+        gate_up_.forward(pass.context, pass.input(input), std::span(results), pass.workspace);
+    }
+    /// at.branch, of at.gate and at.up.
+    void finish(const Pass<T>& pass) const {
         activate(pass);
         contract(pass);
     }
@@ -52,11 +56,6 @@ public:
 private:
     Mlp(std::vector<AnyLinear<T>> gate_up, AnyLinear<T> down)
         : gate_up_(std::move(gate_up)), down_proj_(std::move(down)) {}
-
-    void expand(const Pass<T>& pass, const lowrank::Matrix<T>& input) const {
-        const std::array results = {pass.used(pass.at.gate), pass.used(pass.at.up)};
-        gate_up_.forward(pass.context, pass.input(input), std::span(results), pass.workspace);
-    }
 
     void activate(const Pass<T>& pass) const {
         pass.each_row([&](std::int64_t row) {

@@ -10,6 +10,7 @@
 #include <lowrank/checkpoint/model_folder.hpp>
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,10 @@ public:
         return norm;
     }
 
+    /// LayerNorm, which takes the mean off; else RMSNorm.
+    [[nodiscard]] bool centred() const { return centred_; }
+    [[nodiscard]] float epsilon() const { return epsilon_; }
+    [[nodiscard]] std::span<const float> weight() const { return weight_; }
     [[nodiscard]] std::int64_t parameters() const { return static_cast<std::int64_t>(weight_.size() + bias_.size()); }
 
     /// One row; `out` may be `x`.

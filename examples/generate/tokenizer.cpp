@@ -177,4 +177,22 @@ std::optional<Token> Tokenizer::find(const std::string& token) const {
     return found->second;
 }
 
+Tokenizer load_tokenizer(const std::filesystem::path& folder, std::int64_t vocabulary) {
+    Tokenizer tokenizer(folder);
+    if (tokenizer.size() > vocabulary) {
+        throw lowrank::FormatError(lowrank::detail::path_text(folder / "tokenizer.json") + ": has token " +
+                                   std::to_string(tokenizer.size() - 1) + ", but config.json a vocabulary of " +
+                                   std::to_string(vocabulary));
+    }
+    return tokenizer;
+}
+
+std::vector<Token> encode_file(Tokenizer& tokenizer, const lowrank::MappedFile& file, Frame frame) {
+    try {
+        return tokenizer.encode(lowrank::detail::file_text(file), frame);
+    } catch (const lowrank::ValueError& error) {
+        throw lowrank::ValueError(lowrank::detail::path_text(file.path()) + ": " + error.what());
+    }
+}
+
 }  // namespace engine

@@ -11,6 +11,8 @@
 #include "json_fields.hpp"
 #include "pre_tokenizer.hpp"
 
+#include <lowrank/checkpoint/mapped_file.hpp>
+
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -56,5 +58,12 @@ private:
     std::vector<Token> before_, after_;  // the frame
     std::vector<std::string> bytes_;
 };
+
+/// From FOLDER/tokenizer.json. Throws as the constructor does, and FormatError for tokens beyond the model's
+/// vocabulary.
+Tokenizer load_tokenizer(const std::filesystem::path& folder, std::int64_t vocabulary);
+
+/// The tokens of a text file. Throws ValueError that names the file if it is not UTF-8.
+std::vector<Token> encode_file(Tokenizer& tokenizer, const lowrank::MappedFile& file, Frame frame);
 
 }  // namespace engine

@@ -5,6 +5,8 @@
 #include "config.hpp"
 
 #include <lowrank/checkpoint/model_folder.hpp>
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/gemm.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/linear.hpp>
 #include <lowrank/linear_group.hpp>
@@ -27,6 +29,17 @@ inline void require_shape(const lowrank::ModelFolder& model, const std::string& 
                               lowrank::detail::name_text(name) + " has the shape " +
                               lowrank::detail::shape_text(found) + ", but config.json asks for " +
                               lowrank::detail::shape_text(shape));
+}
+
+/// Throws FormatError where the folder has a layer beyond those of its config: the two are of different models.
+inline void require_no_more_layers(const lowrank::ModelFolder& model, const ModelConfig& config) {
+    const std::string beyond = "model.layers." + std::to_string(config.layers) + ".";
+    for (const auto& [name, tensor] : model.tensors()) {
+        if (!name.starts_with(beyond)) continue;
+        throw lowrank::FormatError(lowrank::detail::path_text(model.folder()) + ": there is a tensor " +
+                                   lowrank::detail::name_text(name) + ", but config.json asks for " +
+                                   std::to_string(config.layers) + " layers");
+    }
 }
 
 inline std::vector<float> load_vector(const lowrank::ModelFolder& model, const std::string& name, std::int64_t size) {
@@ -66,6 +79,19 @@ AnyLinear<T> load_linear(const lowrank::ModelFolder& model, const std::string& m
     const auto w2_of_file = load_matrix<T>(model, module + ".w2", rank, d_in);  // W1^T of the library
     const auto w1_of_file = load_matrix<T>(model, module + ".w1", d_out, rank);
     return lowrank::LowRankLinear<T>(w2_of_file.view(), w1_of_file.view(), lowrank::WeightLayout::out_in, bias());
+}
+
+/// A linear layer's weight as files have it, d_out x d_in; of a low-rank layer the product of its factors.
+inline lowrank::Matrix<float> load_whole_weight(const lowrank::cpu::Context& context, const lowrank::ModelFolder& model,
+                                                const std::string& module, std::int64_t d_in, std::int64_t d_out) {
+    const auto factor = model.find(module + ".w2");
+    if (!factor || factor->info->shape.size() != 2) return load_matrix<float>(model, module + ".weight", d_out, d_in);
+    const auto rank = static_cast<std::int64_t>(factor->info->shape[0]);
+    const auto w1 = load_matrix<float>(model, module + ".w1", d_out, rank);
+    const auto w2 = load_matrix<float>(model, module + ".w2", rank, d_in);
+    lowrank::Matrix<float> product(d_out, d_in);
+    gemm(context, 1.0F, w1, lowrank::cpu::Transpose::no, w2, lowrank::cpu::Transpose::no, 0.0F, product.view());
+    return product;
 }
 
 }  // namespace engine

@@ -2,22 +2,20 @@
 // and storage type, and on every instruction-set level of this machine.
 #include "language_model.hpp"
 
-#include <lowrank/checkpoint/safetensors.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/matrix.hpp>
 
 #include "catch.hpp"
 #include "count_allocations.hpp"
+#include "generate/support.hpp"
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <filesystem>
 #include <new>
 #include <span>
 #include <string>
@@ -25,32 +23,11 @@
 
 using namespace lowrank;
 using engine::Token;
+using test::Expected;
+using test::expected;
+using test::kModels;
 
 namespace {
-
-const std::vector<std::string> kModels = {"llama", "llama-biased", "stablelm", "stablelm-parallel", "llama-low-rank"};
-
-std::filesystem::path folder_of(const std::string& model) {
-    return std::filesystem::path(LOWRANK_FIXTURES) / "generate" / model;
-}
-
-struct Expected {
-    std::vector<Token> ids;
-    Matrix<float> logits;
-};
-
-Expected expected(const std::string& model) {
-    const SafetensorsReader file(folder_of(model) / "expected.safetensors");
-    Expected result{{}, file.matrix<float>("logits")};
-    const std::string& ids = file.metadata().at("ids");
-    for (const char* at = ids.data(); at < ids.data() + ids.size(); ++at) {
-        Token id = 0;
-        at = std::from_chars(at, ids.data() + ids.size(), id).ptr;
-        result.ids.push_back(id);
-    }
-    REQUIRE(static_cast<std::int64_t>(result.ids.size()) == result.logits.rows());
-    return result;
-}
 
 /// Logits after each token, fed in pieces of these sizes, the last repeated.
 Matrix<float> run(const engine::LanguageModel& model, const cpu::Context& context, std::span<const Token> ids,
@@ -89,7 +66,7 @@ TEST_CASE("the logits are those of transformers, fed at once or token by token")
     const std::string name = GENERATE(from_range(kModels));
     CAPTURE(name);
     const Expected wanted = expected(name);
-    const auto model = engine::load_model(folder_of(name), engine::StorageType::f32);
+    const auto model = engine::load_model(test::model_folder(name), engine::StorageType::f32);
     const cpu::Context context({.threads = 2});
     CHECK(largest_difference(run(*model, context, wanted.ids, {37}), wanted.logits) < kFloatBound);
     CHECK(largest_difference(run(*model, context, wanted.ids, {1}), wanted.logits) < kFloatBound);
@@ -100,7 +77,7 @@ TEST_CASE("the logits are the same on every instruction-set level") {
     const std::string name = GENERATE(from_range(kModels));
     CAPTURE(name);
     const Expected wanted = expected(name);
-    const auto model = engine::load_model(folder_of(name), engine::StorageType::f32);
+    const auto model = engine::load_model(test::model_folder(name), engine::StorageType::f32);
     for (auto isa = cpu::Isa::portable; isa <= cpu::detect_isa(); isa = cpu::Isa(static_cast<int>(isa) + 1)) {
         CAPTURE(cpu::isa_name(isa));
         const cpu::Context context({.threads = 1, .isa = isa});
@@ -116,7 +93,7 @@ TEST_CASE("storage in 16 bits rounds weights and the inputs of linear layers, no
     double scale = 0;
     for (std::size_t i = 0; i < wanted.logits.size(); ++i) scale += std::pow(wanted.logits.data()[i], 2);
     const auto error = [&](engine::StorageType type) {
-        const auto model = engine::load_model(folder_of(name), type);
+        const auto model = engine::load_model(test::model_folder(name), type);
         CHECK(model->type() == type);
         const Matrix<float> logits = run(*model, context, wanted.ids, {37});
         double sum = 0;
@@ -130,13 +107,13 @@ TEST_CASE("storage in 16 bits rounds weights and the inputs of linear layers, no
 }
 
 TEST_CASE("a model keeps the type that it is stored in, and knows its size") {
-    const auto bf16_model = engine::load_model(folder_of("llama"));
+    const auto bf16_model = engine::load_model(test::model_folder("llama"));
     CHECK(bf16_model->type() == engine::StorageType::bf16);
     // 40 x 24 shared by embedding and head; each block 2 x 24 x 24, 2 x 24 x 12, 3 x 24 x 36 and two norms.
     CHECK(bf16_model->parameters() == 960 + 2 * (2 * 576 + 2 * 288 + 3 * 864 + 48) + 24);
     CHECK(bf16_model->low_rank_layers() == 0);
     CHECK(bf16_model->linear_layers() == 15);
-    const auto low_rank = engine::load_model(folder_of("llama-low-rank"));
+    const auto low_rank = engine::load_model(test::model_folder("llama-low-rank"));
     CHECK(low_rank->type() == engine::StorageType::f32);
     CHECK(low_rank->low_rank_layers() == 7);
 }
@@ -145,7 +122,7 @@ TEST_CASE("a token that is read alone allocates nothing") {
     const std::string name = GENERATE(from_range(kModels));
     CAPTURE(name);
     const auto type = GENERATE(engine::StorageType::f32, engine::StorageType::bf16);
-    const auto model = engine::load_model(folder_of(name), type);
+    const auto model = engine::load_model(test::model_folder(name), type);
     const cpu::Context context({.threads = 2});
     const auto session = model->start(context, {.capacity = 16, .rows = 8});
     const std::vector<Token> ids = {1, 2, 3, 4, 5};
@@ -162,7 +139,7 @@ TEST_CASE("a token that is read alone allocates nothing") {
 }
 
 TEST_CASE("a session refuses what it cannot do, and goes on") {
-    const auto model = engine::load_model(folder_of("llama"), engine::StorageType::f32);
+    const auto model = engine::load_model(test::model_folder("llama"), engine::StorageType::f32);
     const Expected wanted = expected("llama");
     const cpu::Context context({.threads = 1});
     const auto session = model->start(context, {.capacity = 8, .rows = 4});

@@ -1,0 +1,77 @@
+// generate - sums of what flows through one layer, fast: rows are gathered, multiplied in float and added up in double.
+// SPDX-License-Identifier: MIT
+//
+// lowrank::Moments multiplies in double throughout, which takes twice the time. Here a product of kRows rows is in
+// float: it moves entry (i, j) by some 2^-24 sqrt(kRows h_ii h_jj) at most, below the noise of any sample of tokens.
+#pragma once
+
+#include <lowrank/calibration.hpp>
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/gemm.hpp>
+#include <lowrank/matrix.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace engine {
+
+class MomentSums {
+public:
+    explicit MomentSums(std::int64_t width)
+        : rows_(kRows, width), product_(width, width), gram_(width, width), sum_(static_cast<std::size_t>(width)) {}
+
+    void add(const lowrank::cpu::Context& context, lowrank::MatrixView<const float> x) {
+        for (std::int64_t row = 0; row < x.rows(); ++row) {
+            std::copy_n(x.row(row), x.cols(), rows_.row(gathered_));
+            if (++gathered_ == kRows) flush(context);
+        }
+    }
+
+    /// All that was added; nothing is left here. Throws ValueError, beginning with `name`, for sums that are not
+    /// finite.
+    [[nodiscard]] lowrank::Moments take(const lowrank::cpu::Context& context, const std::string& name) {
+        flush(context);
+        const std::int64_t width = gram_.rows();
+        for (std::int64_t i = 0; i < width; ++i) {
+            for (std::int64_t j = 0; j < i; ++j) gram_(i, j) = gram_(j, i);
+        }
+        lowrank::Moments moments(std::exchange(gram_, {width, width}),
+                                 std::exchange(sum_, std::vector<double>(sum_.size())), std::exchange(count_, 0), name);
+        return moments;
+    }
+
+private:
+    static constexpr std::int64_t kRows = 2048;  // the sum in double then costs little beside the product
+
+    void flush(const lowrank::cpu::Context& context) {
+        const std::int64_t width = gram_.rows();
+        const lowrank::MatrixView<const float> x(rows_.data(), gathered_, width);
+        gram(context, 1.0F, x, lowrank::cpu::Transpose::yes, 0.0F, product_.view());
+        context.parallel_for(width, [&](std::int64_t i) {
+            for (std::int64_t j = i; j < width; ++j) gram_(i, j) += static_cast<double>(product_(i, j));
+        });
+        constexpr std::int64_t kColumns = 64;  // of a task: whole cache lines
+        context.parallel_for((width + kColumns - 1) / kColumns, [&](std::int64_t task) {
+            for (std::int64_t row = 0; row < gathered_; ++row) {
+                for (std::int64_t j = task * kColumns; j < std::min((task + 1) * kColumns, width); ++j) {
+                    sum_[static_cast<std::size_t>(j)] += static_cast<double>(x(row, j));
+                }
+            }
+        });
+        count_ += gathered_;
+        gathered_ = 0;
+    }
+
+    lowrank::Matrix<float> rows_;
+    lowrank::Matrix<float> product_;
+    lowrank::Matrix<double> gram_;  ///< on and above the diagonal
+    std::vector<double> sum_;
+    std::int64_t gathered_ = 0;
+    std::int64_t count_ = 0;
+};
+
+}  // namespace engine
