@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device.hpp"
+#include "text.hpp"
 
 #include <lowrank/checkpoint.hpp>
 
@@ -18,7 +19,8 @@
 constexpr const char* kDescription =
     R"(Makes the linear layers of a checkpoint smaller: each selected NAME.weight (out x in) becomes
 NAME.w1 (out x rank) and NAME.w2 (rank x in) with NAME.weight ~ NAME.w1 NAME.w2. Everything else is copied bit for bit.
-Ranks are given (--ranks, --config), or follow from a budget and calibration statistics (--calibration, --share).)";
+Ranks are given (--ranks, --config), or follow from a budget (--share) and from what a text (--text) or statistics of
+one (--calibration) tell of the layers.)";
 
 constexpr const char* kExamples = R"(
 Layers are named by the last part of their module's name (q_proj), or by more of it (self_attn.q_proj,
@@ -28,17 +30,19 @@ A config is JSON: {"q_proj": 384, "gate_proj": {"share": 0.5, "multiple": 16}, "
 "o_proj": {"energy": 0.95}}. Wrong names, ranks below 1 and duplicates are errors; a layer whose rank would save nothing
 stays dense, with a warning.
 
-Statistics of a model on a text come from examples/python/collect_statistics.py. With them the error of a layer is
-weighted by its inputs and by the loss, all layers compete for the budget, and a layer may stay dense. Several shares
-cost little more than one: each is written to OUT-SHARE.
+--text runs a text, like those that the model will see, through the model, forward and backward. The error of a layer
+is then weighted by its inputs and by the loss, all layers compete for the budget, and a layer may stay dense. Several
+shares cost little more than one: each is written to OUT-SHARE. Statistics that are to be used again, or of a model that
+--text cannot run, come from `generate --calibrate` and examples/python/collect_statistics.py; --calibration takes them.
 
 Examples:
+  compress SmolLM2 smaller --share 0.8 --text text.txt
+  compress SmolLM2 smaller --shares 0.9,0.8,0.6 --text text.txt --plot ranks.svg --json report.json
   compress StableLM-3B smaller --ranks q_proj=384,o_proj=384,gate_proj=512
   compress StableLM-3B smaller --config ranks.json --json report.json
   compress StableLM-3B --plan --ranks q_proj=384
   compress StableLM-3B --plan --measure 1 --ranks q_proj=384
   compress SmolLM2 smaller --calibration stats.safetensors --share 0.8 --plot ranks.svg
-  compress SmolLM2 smaller --calibration stats.safetensors --share 0.9,0.8,0.6
   compress SmolLM2 smaller --calibration stats.safetensors --ranks q_proj=128,o_proj=128
 
 Exit status: 0 success, 1 an error of the input or the system, 2 wrong usage.)";
@@ -49,6 +53,7 @@ struct Arguments {
     std::string ranks;
     std::filesystem::path config;
     std::filesystem::path calibration;
+    TextOptions text;
     std::vector<double> shares;
     std::int64_t target = 0;
     std::vector<std::string> layers;
@@ -66,6 +71,7 @@ struct Arguments {
     bool quiet = false;
 
     [[nodiscard]] bool budget() const { return !shares.empty() || target > 0; }
+    [[nodiscard]] bool calibrated() const { return !calibration.empty() || !text.file.empty(); }
 
     /// `path` as it is for one share, with "-SHARE" before its extension for one of several.
     [[nodiscard]] std::filesystem::path numbered(const std::filesystem::path& path, double share) const {
@@ -82,34 +88,45 @@ struct Arguments {
     }
 };
 
+/// What goes with statistics of a text alone.
+inline void declare_calibration(CLI::App& app, Arguments& arguments) {
+    auto* text = app.add_option("--text", arguments.text.file,
+                                "calibrate on this text file (UTF-8), with the engine of `generate`");
+    app.add_option("--calibration", arguments.calibration, "calibrate by these statistics of a text (safetensors)")
+        ->excludes(text);
+    app.add_option("--tokens", arguments.text.tokens, "tokens of the text to use; all where it has fewer")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str()
+        ->needs(text);
+    app.add_option("--gradient-tokens", arguments.text.gradient_tokens, "tokens of these with gradients too")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str()
+        ->needs(text);
+    app.add_option("--window", arguments.text.window, "tokens of the text that see each other (512)")
+        ->check(CLI::Range(2, 1 << 30))
+        ->needs(text);
+    auto* shares = app.add_option("--share,--shares", arguments.shares,
+                                  "part of the selected layers' parameters to keep; several: 0.9,0.8,0.6")
+                       ->delimiter(',');
+    app.add_option("--target-parameters", arguments.target, "parameters that the whole model may have, instead")
+        ->check(CLI::PositiveNumber)
+        ->excludes(shares);
+    app.add_option("--layers", arguments.layers, "layers that compete: NAME,NAME,... (all that the statistics know)")
+        ->delimiter(',');
+    app.add_option("--floor", arguments.allocation.floor, "part of the break-even rank that every layer keeps at least")
+        ->capture_default_str();
+    app.add_option("--multiple", arguments.allocation.multiple, "ranks are multiples of this")->capture_default_str();
+    app.add_flag("--uniform", arguments.uniform, "the same share for every layer, to compare with");
+    app.add_flag("--one-sided", arguments.one_sided, "no gradients, the inputs alone, to compare with");
+}
+
 inline void declare(CLI::App& app, Arguments& arguments) {
     app.add_option("IN", arguments.input, "folder of the checkpoint: model.safetensors, or shards with their index")
         ->required();
     app.add_option("OUT", arguments.output, "folder to write; not needed with --plan");
     auto* ranks = app.add_option("--ranks", arguments.ranks, "ranks of layers: NAME=RANK,NAME=RANK,...");
     app.add_option("--config", arguments.config, "JSON file of ranks and rules")->excludes(ranks);
-    auto* calibration =
-        app.add_option("--calibration", arguments.calibration, "statistics of the model on a text (safetensors)");
-    auto* shares = app.add_option("--share,--shares", arguments.shares,
-                                  "part of the selected layers' parameters to keep; several: 0.9,0.8,0.6")
-                       ->delimiter(',')
-                       ->needs(calibration);
-    app.add_option("--target-parameters", arguments.target, "parameters that the whole model may have, instead")
-        ->check(CLI::PositiveNumber)
-        ->needs(calibration)
-        ->excludes(shares);
-    app.add_option("--layers", arguments.layers, "layers that compete: NAME,NAME,... (all that the statistics know)")
-        ->delimiter(',')
-        ->needs(calibration);
-    app.add_option("--floor", arguments.allocation.floor, "part of the break-even rank that every layer keeps at least")
-        ->capture_default_str()
-        ->needs(calibration);
-    app.add_option("--multiple", arguments.allocation.multiple, "ranks are multiples of this")
-        ->capture_default_str()
-        ->needs(calibration);
-    app.add_flag("--uniform", arguments.uniform, "the same share for every layer, to compare with")->needs(calibration);
-    app.add_flag("--one-sided", arguments.one_sided, "ignore the statistics' gradients, to compare with")
-        ->needs(calibration);
+    declare_calibration(app, arguments);
     app.add_option("--method", arguments.method, "how to decompose: auto or exact")
         ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, lowrank::Method>>{
             {"auto", lowrank::Method::automatic}, {"exact", lowrank::Method::exact}}))
@@ -131,16 +148,26 @@ inline void declare(CLI::App& app, Arguments& arguments) {
 }
 
 /// What CLI11 cannot express. Throws CLI::ValidationError.
-inline void validate(const Arguments& arguments) {
+inline void validate(const CLI::App& app, const Arguments& arguments) {
     const bool ranks = !arguments.ranks.empty() || !arguments.config.empty();
-    if (!ranks && arguments.calibration.empty()) {
-        throw CLI::ValidationError("--ranks, --config or --calibration is needed, to say which layers to make smaller");
+    for (const char* option :
+         {"--share", "--target-parameters", "--layers", "--floor", "--multiple", "--uniform", "--one-sided"}) {
+        if (arguments.calibrated() || app.count(option) == 0) continue;
+        throw CLI::ValidationError(std::string(option) + " goes by what a text tells of the layers: it needs --text " +
+                                   "or --calibration");
+    }
+    if (!ranks && !arguments.calibrated()) {
+        throw CLI::ValidationError(
+            "--share with --text or --calibration, --ranks or --config is needed, to say which "
+            "layers to make smaller");
     }
     if (ranks && arguments.budget()) {
         throw CLI::ValidationError("--share and --target-parameters choose the ranks: without --ranks and --config");
     }
     if (!ranks && !arguments.budget()) {
-        throw CLI::ValidationError("--calibration also needs a budget, --share or --target-parameters, or ranks");
+        throw CLI::ValidationError(
+            "--text and --calibration also need a budget, --share or --target-parameters, or "
+            "ranks");
     }
     for (std::size_t i = 1; i < arguments.shares.size(); ++i) {
         for (std::size_t j = 0; j < i; ++j) {
@@ -155,8 +182,11 @@ inline void validate(const Arguments& arguments) {
     if (arguments.output.empty() && !arguments.plan) {
         throw CLI::ValidationError("OUT is needed, the folder to write (or --plan, to only count)");
     }
-    if (arguments.device == Device::cuda && !arguments.calibration.empty()) {
-        throw CLI::ValidationError("--calibration is carried out on the CPU: it cannot go with --device cuda");
+    if (arguments.device == Device::cuda && arguments.calibrated()) {
+        throw CLI::ValidationError("--text and --calibration are carried out on the CPU: without --device cuda");
+    }
+    if (arguments.plan && !arguments.text.file.empty()) {
+        throw CLI::ValidationError("--plan reads headers only: it cannot go with --text");
     }
     if (arguments.measured_rows > 0 && !arguments.plan) {
         throw CLI::ValidationError("--measure times what --plan lists: it needs --plan");

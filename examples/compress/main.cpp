@@ -3,17 +3,22 @@
 #include "device.hpp"
 #include "measure.hpp"
 #include "progress.hpp"
+#include "text.hpp"
 
 #include <lowrank/checkpoint.hpp>
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <unistd.h>
@@ -34,6 +39,60 @@ ProgressLine progress_line(const Arguments& arguments) {
     return ProgressLine(isatty(STDERR_FILENO) != 0 ? ProgressLine::Style::bar : ProgressLine::Style::lines);
 }
 
+/// Statistics that were given, or that a text has yet to give.
+class StatisticsSource {
+public:
+    /// Reads what there is to read. Throws a lowrank::Error.
+    explicit StatisticsSource(const Arguments& arguments) : arguments_(arguments) {
+        if (arguments.text.file.empty()) {
+            statistics_.emplace(arguments.calibration);
+        } else {
+            TextOptions options = arguments.text;
+            if (arguments.one_sided) options.gradient_tokens = 0;
+            text_ = read_text(arguments.input, options, arguments.quiet);
+        }
+    }
+
+    /// Null if they are made of a text, which they have yet to be.
+    [[nodiscard]] const lowrank::Statistics* given() const { return statistics_ ? &*statistics_ : nullptr; }
+    /// The layers of `model` that a text tells of, and that are not low-rank yet.
+    [[nodiscard]] std::vector<std::string> modules(const lowrank::ModelFolder& model) const {
+        std::vector<std::string> found;
+        for (const std::string& module : text_.modules) {
+            if (model.find(module + ".weight")) found.push_back(module);
+        }
+        if (found.empty()) {
+            throw lowrank::ValueError(lowrank::detail::path_text(model.folder()) + ": all layers are low-rank already");
+        }
+        return found;
+    }
+    /// Throws ValueError unless a text tells of every one of these layers that is not to stay dense.
+    void require(const lowrank::CompressPlan& plan) const {
+        for (const lowrank::PlannedLayer& layer : plan.layers) {
+            const bool dense = layer.choice && layer.choice->dense;
+            const auto& known = text_.modules;
+            if (dense || std::find(known.begin(), known.end(), layer.module) != known.end()) continue;
+            throw lowrank::ValueError("a text gives no statistics of " + layer.module + ": take it off the ranks");
+        }
+    }
+
+    /// The statistics. Those of a text are made in a file in `folder`, which loses its name at once.
+    const lowrank::Statistics& get(const lowrank::cpu::Context& context, const std::filesystem::path& folder) {
+        if (!statistics_) {
+            const std::filesystem::path file = folder / "statistics.safetensors";
+            text_.write_statistics(context, file);
+            statistics_.emplace(file);
+            std::filesystem::remove(file);
+        }
+        return *statistics_;
+    }
+
+private:
+    const Arguments& arguments_;
+    PreparedText text_;
+    std::optional<lowrank::Statistics> statistics_;
+};
+
 void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& model) {
     const lowrank::RankConfig config = arguments.config.empty() ? lowrank::RankConfig::parse(arguments.ranks)
                                                                 : lowrank::read_rank_config(arguments.config);
@@ -45,6 +104,9 @@ void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& mode
         }
         return;
     }
+    std::optional<StatisticsSource> source;
+    if (arguments.calibrated()) source.emplace(arguments);
+    if (source && source->given() == nullptr) source->require(plan);
     lowrank::OutputFolder out(arguments.output, {.replace = arguments.force, .source = arguments.input});
     const Interruption interruption({&out});
     ProgressLine line = progress_line(arguments);
@@ -53,37 +115,52 @@ void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& mode
         .progress = [&](const lowrank::CompressProgress& progress) { line.show(progress); }};
     std::string where = "the CPU";
     lowrank::CompressReport report;
-    if (arguments.calibration.empty()) {
+    if (!source) {
         report = compress_on(arguments.device, arguments.threads, model, plan, out, options, where);
     } else {
         const lowrank::cpu::Context cpu({.threads = arguments.threads});
-        report = lowrank::compress(cpu, model, plan, lowrank::Statistics(arguments.calibration), out, options,
-                                   !arguments.one_sided);
+        report =
+            lowrank::compress(cpu, model, plan, source->get(cpu, out.folder()), out, options, !arguments.one_sided);
     }
     line.finish();
     if (!arguments.quiet) std::cout << "computed on " << where << '\n';
     print(report, arguments);
 }
 
-void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& model) {
-    const lowrank::Statistics statistics(arguments.calibration);
-    ProgressLine line = progress_line(arguments);
-    const lowrank::CalibratedModel calibrated(
-        model, statistics, arguments.layers,
-        {.method = arguments.method,
-         .gradients = !arguments.one_sided,
-         .uniform = arguments.uniform,
-         .ranks = arguments.allocation,
-         .progress = [&](const lowrank::CompressProgress& progress) { line.show(progress); }});
-    // Everything that can be refused is refused before the work.
+/// For each share, or one for the target. `layers` has budget(share) and budget_of_model(target).
+template <class Layers>
+std::vector<std::int64_t> budgets_of(const Layers& layers, const Arguments& arguments) {
+    if (arguments.target > 0) return {layers.budget_of_model(arguments.target)};
     std::vector<std::int64_t> budgets;
+    for (const double share : arguments.shares) budgets.push_back(layers.budget(share));
+    return budgets;
+}
+
+void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& model) {
+    ProgressLine line = progress_line(arguments);
+    const lowrank::CalibratedOptions options{
+        .method = arguments.method,
+        .gradients = !arguments.one_sided,
+        .uniform = arguments.uniform,
+        .ranks = arguments.allocation,
+        .progress = [&](const lowrank::CompressProgress& progress) { line.show(progress); }};
+    // Everything that can be refused is refused before the work.
+    StatisticsSource source(arguments);
+    std::vector<std::string> layers = arguments.layers;
+    std::optional<lowrank::CalibratedModel> calibrated;
+    std::vector<std::int64_t> budgets;
+    if (source.given() != nullptr) {
+        calibrated.emplace(model, *source.given(), layers, options);
+        budgets = budgets_of(*calibrated, arguments);
+    } else {
+        if (layers.empty()) layers = source.modules(model);
+        const lowrank::CompetingLayers competing(model, layers, arguments.allocation);
+        source.require(competing.plan());
+        budgets = budgets_of(competing, arguments);
+    }
+    const std::vector<double> shares = arguments.shares.empty() ? std::vector<double>{0} : arguments.shares;
     std::vector<std::unique_ptr<lowrank::OutputFolder>> outs;
     std::vector<lowrank::OutputFolder*> borrowed;
-    const std::vector<double> shares = arguments.shares.empty() ? std::vector<double>{0} : arguments.shares;
-    for (const double share : shares) {
-        budgets.push_back(arguments.target > 0 ? calibrated.budget_of_model(arguments.target)
-                                               : calibrated.budget(share));
-    }
     for (const double share : shares) {
         outs.push_back(std::make_unique<lowrank::OutputFolder>(
             arguments.numbered(arguments.output, share),
@@ -92,9 +169,11 @@ void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& mod
     }
     const lowrank::cpu::Context cpu({.threads = arguments.threads});
     const Interruption interruption(borrowed);
-    const lowrank::FactorStore store = calibrated.factorise(cpu, outs.front()->folder());
+    if (!calibrated) calibrated.emplace(model, source.get(cpu, outs.front()->folder()), layers, options);
+    const lowrank::FactorStore store = calibrated->factorise(cpu, outs.front()->folder());
     for (std::size_t i = 0; i < shares.size(); ++i) {
-        const lowrank::CompressReport report = calibrated.compress(cpu, store, budgets[i], *outs[i]);
+        lowrank::CompressReport report = calibrated->compress(cpu, store, budgets[i], *outs[i]);
+        if (!arguments.text.file.empty()) report.calibration->statistics = arguments.text.file;
         line.finish();
         print(report, arguments, shares[i]);
     }
@@ -117,7 +196,7 @@ int main(int argc, char** argv) {
     declare(app, arguments);
     try {
         app.parse(argc, argv);
-        validate(arguments);
+        validate(app, arguments);
     } catch (const CLI::Success& success) {
         return app.exit(success);
     } catch (const CLI::Error& error) {

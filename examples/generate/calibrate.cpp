@@ -10,7 +10,6 @@
 #include "loss_backward.hpp"
 #include "moment_sums.hpp"
 #include "rope.hpp"
-#include "tokenizer.hpp"
 
 #include <lowrank/checkpoint/mapped_file.hpp>
 #include <lowrank/checkpoint/model_folder.hpp>
@@ -35,14 +34,6 @@ constexpr const char* kLayers[] = {"self_attn.q_proj", "self_attn.k_proj", "self
 
 std::string block_module(std::int64_t block) {
     return "model.layers." + std::to_string(block);
-}
-
-std::vector<std::string> linear_modules(const ModelConfig& config) {
-    std::vector<std::string> modules;
-    for (std::int64_t block = 0; block < config.layers; ++block) {
-        for (const char* layer : kLayers) modules.push_back(block_module(block) + "." + layer);
-    }
-    return modules;
 }
 
 /// A block's layers that read one input, the sums over which are stored under the first one's name.
@@ -106,7 +97,7 @@ public:
           scratch_(context.threads(), std::min(window_, Attention<float>::kQueryBlock) * window_),
           x_(tokens(), config.hidden),
           blocks_(folder_of(out)),
-          modules_(linear_modules(config)),
+          modules_(calibrated_modules(config)),
           writer_(out, modules_) {
         require_no_more_layers(folder_, config);
         for (const Token token : text.tokens) {
@@ -263,7 +254,15 @@ private:
 
 }  // namespace
 
-CalibrationText read_calibration_text(const std::filesystem::path& model, const ModelConfig& config,
+std::vector<std::string> calibrated_modules(const ModelConfig& config) {
+    std::vector<std::string> modules;
+    for (std::int64_t block = 0; block < config.layers; ++block) {
+        for (const char* layer : kLayers) modules.push_back(block_module(block) + "." + layer);
+    }
+    return modules;
+}
+
+CalibrationText read_calibration_text(Tokenizer& tokenizer, const ModelConfig& config,
                                       const std::filesystem::path& file, const CalibrationSize& size) {
     if (size.window > config.context) {
         throw lowrank::ValueError("a window of " + std::to_string(size.window) + " tokens is above the model's " +
@@ -271,7 +270,6 @@ CalibrationText read_calibration_text(const std::filesystem::path& model, const 
     }
     const lowrank::MappedFile text(file);
     const std::string_view bytes = lowrank::detail::file_text(text);
-    Tokenizer tokenizer = load_tokenizer(model, config.vocabulary);
     CalibrationText result{encode_file(tokenizer, text, Frame::added), lowrank::text_hash(bytes)};
     const auto found = static_cast<std::int64_t>(result.tokens.size());
     if (found < size.window) {

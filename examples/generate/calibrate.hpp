@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: MIT
 //
 //     const ModelConfig config = read_config(folder);
-//     const CalibrationText text = read_calibration_text(folder, config, "text.txt", {});
+//     Tokenizer tokenizer = load_tokenizer(folder, config.vocabulary);
+//     const CalibrationText text = read_calibration_text(tokenizer, config, "text.txt", {});
 //     calibrate(cpu, folder, config, text, {}, "stats.safetensors");
 //
 // The result is what examples/python/collect_statistics.py writes (<lowrank/checkpoint/statistics_format.hpp>), for all
@@ -14,6 +15,7 @@
 
 #include "config.hpp"
 #include "language_model.hpp"
+#include "tokenizer.hpp"
 
 #include <lowrank/cpu/context.hpp>
 
@@ -39,8 +41,11 @@ struct CalibrationText {
 
 /// The beginning of a text file, in tokens. Throws ValueError, naming the file, for fewer tokens than one window, or if
 /// the window is above the model's context; IoError.
-CalibrationText read_calibration_text(const std::filesystem::path& model, const ModelConfig& config,
+CalibrationText read_calibration_text(Tokenizer& tokenizer, const ModelConfig& config,
                                       const std::filesystem::path& file, const CalibrationSize& size);
+
+/// The linear layers that the statistics are of.
+std::vector<std::string> calibrated_modules(const ModelConfig& config);
 
 struct CalibrationProgress {
     const char* step = "";   ///< "forward" or "backward"

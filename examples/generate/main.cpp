@@ -188,7 +188,8 @@ void write_statistics(const Arguments& arguments, const lowrank::cpu::Context& c
     CalibrationSize size = arguments.calibration;
     size.window = arguments.window;
     size.tokens = arguments.tokens.value_or(size.tokens);
-    const CalibrationText text = read_calibration_text(arguments.model, config, arguments.text, size);
+    Tokenizer tokenizer = load_tokenizer(arguments.model, config.vocabulary);
+    const CalibrationText text = read_calibration_text(tokenizer, config, arguments.text, size);
     Progress progress(arguments.quiet);
     const CalibrationResult result =
         calibrate(context, arguments.model, config, text, size, arguments.output, [&](const CalibrationProgress& at) {

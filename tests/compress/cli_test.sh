@@ -106,6 +106,50 @@ refuse 1 "lowest ranks" models/in models/new --calibration "$statistics" --share
 refuse 1 "exists already" models/in models/out --calibration "$statistics" --share 0.5
 leaves $'in\nout'
 
+# By a text, where the engine of generate is built.
+for _ in $(seq 40); do printf 'the factors of a layer and the model '; done > text.txt
+llama=$fixtures/generate/llama
+refuse 2 "--text excludes --calibration" "$llama" models/new --text text.txt --calibration "$statistics" --share 0.8
+refuse 2 "needs --text" "$llama" models/new --share 0.8
+refuse 2 "--text" "$llama" models/new --share 0.8 --calibration "$statistics" --tokens 64
+refuse 2 "budget" "$llama" models/new --text text.txt
+refuse 2 "--plan" "$llama" --plan --text text.txt --ranks q_proj=6
+refuse 1 "collect_statistics.py" "$fixtures/generate/llama-biased" models/new --text text.txt --share 0.8  # no tokenizer
+engine=yes
+grep -q 'was built without' err && engine=no
+if [ $engine = yes ]; then
+    run 0 "$llama" models/new --text text.txt --share 0.8 --json report.json --plot plot.svg
+    grep -q 'nats per token' out || fail "--text: no estimate of the loss"
+    grep -q '^forward, block 1 of 2' err && grep -q 's left$' err || fail "--text: no progress"
+    grep -q '"statistics": "text.txt"' report.json || fail "--text: the report does not name it"
+    grep -q '^</svg>$' plot.svg || fail "--text: no plot"
+    [ ! -e models/new/statistics.safetensors ] || cmp -s "$llama/statistics.safetensors" models/new/statistics.safetensors ||
+        fail "--text: leaves its statistics"
+    rm -r models/new
+    run 0 "$llama" models/new --text text.txt --shares 0.8,0.6 --window 32 --tokens 96 --gradient-tokens 32 --quiet
+    grep -v '^warning: ' err && fail "--text --quiet is not"
+    rm -r models/new-0.8 models/new-0.6
+    run 0 "$llama" models/new --text text.txt --target-parameters 8500 --one-sided
+    grep -q 'mean squared output error' out || fail "--text --one-sided: has gradients"
+    grep -q '^backward' err && fail "--text --one-sided: computes gradients"
+    run 0 "$llama" models/new --text text.txt --ranks q_proj=6 --force --json report.json
+    grep -q weighted_error report.json || fail "--text --ranks: not weighted"
+    rm -r models/new
+    refuse 1 "No such file" "$llama" models/new --text gone.txt --share 0.8
+    refuse 1 "(0, 1)" "$llama" models/new --text text.txt --share 1.5
+    refuse 1 "lowest ranks" "$llama" models/new --text text.txt --share 0.01
+    refuse 1 "no statistics of model.embed_tokens" "$llama" models/new --text text.txt --ranks embed_tokens=6
+    refuse 1 "context of 64" "$llama" models/new --text text.txt --share 0.8 --window 65
+    printf 'the' > short.txt
+    refuse 1 "fewer than one window" "$llama" models/new --text short.txt --share 0.8
+    refuse 1 "exists already" "$llama" models/out --text text.txt --share 0.8
+    cp -r "$llama" gpt
+    sed -i 's/LlamaForCausalLM/GPT2LMHeadModel/; s/"model_type": *"llama"/"model_type": "gpt2"/' gpt/config.json
+    refuse 1 "collect_statistics.py" gpt models/new --text text.txt --share 0.8
+    grep -qi gpt2 err || fail "--text: does not name the architecture"
+    leaves $'in\nout'
+fi
+
 # Wrong usage: 2.
 refuse 2 "needs --plan" models/in models/out --ranks $ranks --measure 1
 refuse 2 IN
@@ -172,6 +216,27 @@ for signal in INT TERM HUP; do
     grep -q '^compress: interrupted$' err || fail "SIG$signal: says nothing"
     leaves $'big\nin\nout'
 done
+
+# The same while the text is run.
+if [ $engine = yes ]; then
+    for _ in $(seq 9); do
+        cat text.txt text.txt > twice.txt
+        mv twice.txt text.txt
+    done
+    : > err
+    "$compress" "$llama" models/new --text text.txt --share 0.8 --tokens 1000000 --threads 1 > out 2> err < /dev/null &
+    running=$!
+    for _ in $(seq 1200); do
+        grep -q 's left' err && break
+        sleep 0.05
+    done
+    kill -INT "$running"
+    status=0
+    wait "$running" || status=$?
+    running=
+    [ "$status" = 130 ] || fail "--text, SIGINT: status $status"
+    leaves $'big\nin\nout'
+fi
 
 [ "$failures" = 0 ] && echo "all well"
 exit $((failures > 0))

@@ -114,6 +114,26 @@ run 0 $model --compare models/llama-low-rank --perplexity text.txt --window 32 -
 run 0 models/llama-biased --speed 16,4 --json report.json
 json | grep -q '"decode_tokens":4' || fail "--speed: no figures"
 
+# Calibration.
+mkdir stats
+run 0 $model --calibrate text.txt -o stats/a --window 32 --tokens 200 --gradient-tokens 64
+grep -q '14 layers, 192 tokens, 64 of them with gradients' err || fail "--calibrate: other tokens"
+grep -q '^forward, block 1 of 2' err && grep -q '^backward, block 1 of 2' err || fail "--calibrate: no progress"
+run 0 models/llama-low-rank --calibrate text.txt -o stats/a --window 32 --quiet --force
+[ ! -s err ] || fail "--calibrate --quiet is not"
+refuse 1 "exists already" $model --calibrate text.txt -o stats/a --window 32
+refuse 2 "--output" $model --calibrate text.txt
+refuse 2 "--calibrate" $model --prompt the -o stats/b
+refuse 2 "at least one window" $model --calibrate text.txt -o stats/b --window 32 --tokens 31
+refuse 2 "--type" $model --calibrate text.txt -o stats/b --type bf16
+refuse 1 "context of 64" $model --calibrate text.txt -o stats/b
+refuse 1 "No such file" $model --calibrate gone.txt -o stats/b --window 32
+refuse 1 "No such file" $model --calibrate text.txt -o gone/b --window 32
+refuse 1 "tokenizer.json" models/llama-biased --calibrate text.txt -o stats/b --window 32
+printf 'the layer' > short.txt
+refuse 1 "short.txt': has 2 tokens, fewer than one window of 32" $model --calibrate short.txt -o stats/b --window 32
+[ "$(ls -A stats)" = a ] || fail "--calibrate: leaves $(ls -A stats)"
+
 # Wrong usage: 2.
 refuse 2 MODEL
 refuse 2 --bogus $model --bogus
@@ -173,6 +193,21 @@ wait "$running" || status=$?
 running=
 [ "$status" = 130 ] || fail "SIGINT: status $status"
 grep -q '^generate: interrupted$' err || fail "SIGINT: says nothing"
+
+# A calibration that is interrupted leaves nothing.
+: > err
+"$generate" $model --calibrate long.txt --window 32 --tokens 1000000 -o stats/b > out 2> err < in &
+running=$!
+for _ in $(seq 1200); do
+    grep -q 's left' err && break
+    sleep 0.05
+done
+kill -INT "$running"
+status=0
+wait "$running" || status=$?
+running=
+[ "$status" = 130 ] || fail "--calibrate, SIGINT: status $status"
+[ "$(ls -A stats)" = a ] || fail "--calibrate, SIGINT: leaves $(ls -A stats)"
 
 [ "$failures" = 0 ] && echo "all well"
 exit $((failures > 0))

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <lowrank/allocate.hpp>
+#include <lowrank/checkpoint/competing_layers.hpp>
 #include <lowrank/checkpoint/compress.hpp>
 #include <lowrank/checkpoint/compress_plan.hpp>
 #include <lowrank/checkpoint/factor_store.hpp>
@@ -112,32 +113,18 @@ public:
         : model_(model),
           statistics_(statistics),
           options_(std::move(options)),
-          layers_(statistics, options_.gradients) {
-        select(names);
+          layers_(statistics, options_.gradients),
+          competing_(names.empty() ? CompetingLayers(model, known_layers(), options_.ranks)
+                                   : CompetingLayers(model, names, options_.ranks)),
+          plan_(competing_.plan()) {
         check();
     }
 
-    /// Nothing is measured yet; every layer counts as dense.
+    /// As those of CompetingLayers.
     [[nodiscard]] const CompressPlan& plan() const { return plan_; }
-    /// Parameters of the selected layers.
-    [[nodiscard]] std::int64_t selected() const { return selected_; }
-
-    /// The budget that keeps this share of the selected layers' parameters, in (0, 1); or that leaves the whole model
-    /// with at most `target` parameters. Throws ValueError for what no allocation can meet: before any work.
-    [[nodiscard]] std::int64_t budget(double share) const {
-        if (!(share > 0 && share < 1)) {
-            throw ValueError("a share of " + std::to_string(share) + " of the parameters does not lie in (0, 1)");
-        }
-        return checked(static_cast<std::int64_t>(share * static_cast<double>(selected_)));
-    }
-    [[nodiscard]] std::int64_t budget_of_model(std::int64_t target) const {
-        const std::int64_t rest = static_cast<std::int64_t>(plan_.before.parameters) - selected_;
-        if (target <= rest) {
-            throw ValueError("a model of " + std::to_string(target) + " parameters is out of reach: " +
-                             std::to_string(rest) + " lie outside the selected layers");
-        }
-        return checked(target - rest);
-    }
+    [[nodiscard]] std::int64_t selected() const { return competing_.selected(); }
+    [[nodiscard]] std::int64_t budget(double share) const { return competing_.budget(share); }
+    [[nodiscard]] std::int64_t budget_of_model(std::int64_t target) const { return competing_.budget_of_model(target); }
 
     /// Factorises every selected layer, in the order of their inputs. The store keeps its data in `folder`. Throws
     /// ValueError for statistics or a weight that are not finite, IoError.
@@ -194,26 +181,22 @@ private:
 
     [[nodiscard]] std::string subject() const { return detail::path_text(statistics_.path()); }
 
-    void select(std::span<const std::string> names) {
-        RankConfig config;
-        // The rule is a placeholder that needs a spectrum: the ranks come from the allocation.
-        for (const std::string& name : names) config.add(name, energy_kept(1));
-        if (names.empty()) {
-            for (const auto& [module, layer] : statistics_.layers()) {
-                if (!model_.find(module + std::string(detail::kWeight))) {
-                    throw ValueError(subject() + ": statistics of another model: " +
-                                     detail::path_text(model_.folder()) + " has no layer " + detail::name_text(module));
-                }
-                config.add(module, energy_kept(1));
+    /// Of the statistics, and so of the model.
+    [[nodiscard]] std::vector<std::string> known_layers() const {
+        std::vector<std::string> modules;
+        for (const auto& [module, layer] : statistics_.layers()) {
+            if (!model_.find(module + std::string(detail::kWeight))) {
+                throw ValueError(subject() + ": statistics of another model: " + detail::path_text(model_.folder()) +
+                                 " has no layer " + detail::name_text(module));
             }
+            modules.push_back(module);
         }
-        plan_ = plan_compression(model_, config);
-        if (plan_.layers.empty()) throw ValueError(subject() + ": knows of no layer");
+        if (modules.empty()) throw ValueError(subject() + ": knows of no layer");
+        return modules;
     }
 
     void check() {
         for (const PlannedLayer& layer : plan_.layers) {
-            selected_ += layer.d_in * layer.d_out;
             layers_.require(model_, layer);
             const bool gradients = layers_.has_gradients(layer.module);
             if (gradients == layers_.has_gradients(plan_.layers.front().module)) continue;
@@ -279,16 +262,9 @@ private:
         return options_.uniform ? allocate_uniform(layers, budget) : allocate(layers, budget, options_.ranks);
     }
 
-    [[nodiscard]] std::int64_t checked(std::int64_t budget) const {
-        std::vector<AllocationLayer> shapes;
-        for (const PlannedLayer& layer : plan_.layers) shapes.push_back({layer.d_in, layer.d_out});
-        check_budget(shapes, budget, options_.ranks);
-        return budget;
-    }
-
     [[nodiscard]] CompressPlan with_choices(const Allocation& split, std::int64_t budget) const {
         CompressPlan plan = plan_;
-        const double share = static_cast<double>(budget) / static_cast<double>(selected_);
+        const double share = static_cast<double>(budget) / static_cast<double>(selected());
         for (std::size_t i = 0; i < plan.layers.size(); ++i) {
             PlannedLayer& layer = plan.layers[i];
             layer.choice = split.choices[i];
@@ -307,7 +283,7 @@ private:
         CalibrationNote note{.statistics = statistics_.path(),
                              .texts = statistics_.texts(),
                              .budget = budget,
-                             .selected = selected_,
+                             .selected = selected(),
                              .loss = split.loss,
                              .gap = split.gap()};
         note.tokens = note.gradient_tokens = std::numeric_limits<std::int64_t>::max();
@@ -324,8 +300,8 @@ private:
     const Statistics& statistics_;
     CalibratedOptions options_;
     detail::LayerStatisticsReader layers_;
-    CompressPlan plan_;
-    std::int64_t selected_ = 0;
+    CompetingLayers competing_;
+    CompressPlan plan_;  ///< of the competing layers, with warnings about their statistics
 };
 
 }  // namespace lowrank

@@ -1,0 +1,56 @@
+// compress with the engine of `generate`, which runs the text through the model.
+#include "text.hpp"
+
+#include <lowrank/error.hpp>
+
+#include <calibrate.hpp>
+#include <config.hpp>
+#include <progress.hpp>
+#include <tokenizer.hpp>
+
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <utility>
+
+namespace {
+
+/// What the engine must understand of a model.
+struct Model {
+    engine::ModelConfig config;
+    engine::Tokenizer tokenizer;
+};
+
+Model load(const std::filesystem::path& folder) {
+    try {
+        engine::ModelConfig config = engine::read_config(folder);
+        engine::Tokenizer tokenizer = engine::load_tokenizer(folder, config.vocabulary);
+        return {std::move(config), std::move(tokenizer)};
+    } catch (const lowrank::Error& error) {
+        throw lowrank::ValueError(std::string("--text: ") + error.what() + kOtherStatistics);
+    }
+}
+
+}  // namespace
+
+PreparedText read_text(const std::filesystem::path& folder, const TextOptions& options, bool quiet) {
+    Model model = load(folder);
+    for (const std::string& key : model.config.unknown) {
+        std::cerr << "warning: " << (folder / "config.json").string() << ": " << key
+                  << " is not known and is ignored\n";
+    }
+    engine::CalibrationSize size{options.tokens, options.gradient_tokens};
+    size.window = options.window.value_or(std::min(size.window, model.config.context));
+    const auto text = std::make_shared<const engine::CalibrationText>(
+        engine::read_calibration_text(model.tokenizer, model.config, options.file, size));
+    std::vector<std::string> modules = engine::calibrated_modules(model.config);
+    return {std::move(modules), [folder, config = std::move(model.config), size, text, quiet](
+                                    const lowrank::cpu::Context& context, const std::filesystem::path& file) {
+                engine::Progress progress(quiet);
+                static_cast<void>(engine::calibrate(context, folder, config, *text, size, file,
+                                                    [&](const engine::CalibrationProgress& at) {
+                                                        progress.show(at.share, engine::calibration_text(at));
+                                                        return true;
+                                                    }));
+            }};
+}
