@@ -43,7 +43,7 @@ ProgressLine progress_line(const Arguments& arguments) {
 class StatisticsSource {
 public:
     /// Reads what there is to read. Throws a lowrank::Error.
-    explicit StatisticsSource(const Arguments& arguments) : arguments_(arguments) {
+    explicit StatisticsSource(const Arguments& arguments) {
         if (arguments.text.file.empty()) {
             statistics_.emplace(arguments.calibration);
         } else {
@@ -88,7 +88,6 @@ public:
     }
 
 private:
-    const Arguments& arguments_;
     PreparedText text_;
     std::optional<lowrank::Statistics> statistics_;
 };

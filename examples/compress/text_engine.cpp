@@ -3,10 +3,10 @@
 
 #include <lowrank/error.hpp>
 
-#include <calibrate.hpp>
-#include <config.hpp>
-#include <progress.hpp>
-#include <tokenizer.hpp>
+#include "../generate/calibrate.hpp"
+#include "../generate/config.hpp"
+#include "../generate/progress.hpp"
+#include "../generate/tokenizer.hpp"
 
 #include <algorithm>
 #include <iostream>
