@@ -3,6 +3,8 @@
 
 #include <lowrank/matrix.hpp>
 
+#include "eigen_solvers.hpp"
+
 #include <Eigen/Core>
 #include <Eigen/QR>
 

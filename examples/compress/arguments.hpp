@@ -63,6 +63,7 @@ struct Arguments {
     std::filesystem::path json;
     std::filesystem::path plot;
     lowrank::Method method = lowrank::Method::automatic;
+    double excess = 1e-3;
     Device device = Device::automatic;
     int threads = 0;
     std::int64_t measured_rows = 0;
@@ -127,14 +128,19 @@ inline void declare(CLI::App& app, Arguments& arguments) {
     auto* ranks = app.add_option("--ranks", arguments.ranks, "ranks of layers: NAME=RANK,NAME=RANK,...");
     app.add_option("--config", arguments.config, "JSON file of ranks and rules")->excludes(ranks);
     declare_calibration(app, arguments);
-    app.add_option("--method", arguments.method, "how to decompose: auto or exact")
+    app.add_option("--method", arguments.method,
+                   "how to decompose: auto (fast where it pays), or all singular values by the exact SVD")
         ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, lowrank::Method>>{
             {"auto", lowrank::Method::automatic}, {"exact", lowrank::Method::exact}}))
-        ->default_str("auto");
+        ->option_text("auto|exact");
+    app.add_option("--excess", arguments.excess,
+                   "error that the fast method may have over the least possible; 0.01 takes less time")
+        ->check(CLI::Range(1e-6, 1.0))
+        ->capture_default_str();
     app.add_option("--device", arguments.device, "where to compute: auto (a GPU if one answers), cpu or cuda")
         ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, Device>>{
             {"auto", Device::automatic}, {"cpu", Device::cpu}, {"cuda", Device::cuda}}))
-        ->default_str("auto");
+        ->option_text("auto|cpu|cuda");
     app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(CLI::NonNegativeNumber);
     app.add_option("--json", arguments.json, "also write the report, with every layer, to this file");
     app.add_option("--plot", arguments.plot, "also write a picture of ranks and errors to this file (SVG)");

@@ -111,6 +111,7 @@ void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& mode
     ProgressLine line = progress_line(arguments);
     const lowrank::CompressOptions options{
         .method = arguments.method,
+        .excess = arguments.excess,
         .progress = [&](const lowrank::CompressProgress& progress) { line.show(progress); }};
     std::string where = "the CPU";
     lowrank::CompressReport report;
@@ -139,6 +140,7 @@ void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& mod
     ProgressLine line = progress_line(arguments);
     const lowrank::CalibratedOptions options{
         .method = arguments.method,
+        .excess = arguments.excess,
         .gradients = !arguments.one_sided,
         .uniform = arguments.uniform,
         .ranks = arguments.allocation,

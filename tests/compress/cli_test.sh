@@ -91,6 +91,8 @@ run 0 models/in models/calibrated --calibration "$statistics" --ranks $ranks --f
 after parameters 10990 6638
 grep -q weighted_error report.json || fail "--ranks --calibration: not weighted"
 rm -r models/calibrated models/calibrated-0.8 models/calibrated-0.5
+refuse 2 --excess models/in models/new --ranks q_proj=6 --excess 0
+refuse 2 --method models/in models/new --ranks q_proj=6 --method quick
 refuse 2 --share models/in models/new --calibration "$statistics"
 refuse 2 --calibration models/in models/new --share 0.5
 refuse 2 --ranks models/in models/new --calibration "$statistics" --share 0.5 --ranks q_proj=6
