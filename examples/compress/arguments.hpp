@@ -31,9 +31,10 @@ A config is JSON: {"q_proj": 384, "gate_proj": {"share": 0.5, "multiple": 16}, "
 stays dense, with a warning.
 
 --text runs a text, like those that the model will see, through the model, forward and backward. The error of a layer
-is then weighted by its inputs and by the loss, all layers compete for the budget, and a layer may stay dense. Several
-shares cost little more than one: each is written to OUT-SHARE. Statistics that are to be used again, or of a model that
---text cannot run, come from `generate --calibrate` and examples/python/collect_statistics.py; --calibration takes them.
+is then weighted by its inputs and by the loss, all layers compete for the budget, a layer may stay dense, and the
+factors are fitted to each other. Several shares are written to OUT-SHARE each. Statistics that are to be used again, or
+of a model that --text cannot run, come from `generate --calibrate` and examples/python/collect_statistics.py;
+--calibration takes them.
 
 Examples:
   compress SmolLM2 smaller --share 0.8 --text text.txt
@@ -105,6 +106,11 @@ inline void declare_calibration(CLI::App& app, Arguments& arguments) {
         ->needs(text);
     app.add_option("--window", arguments.text.window, "tokens of the text that see each other (512)")
         ->check(CLI::Range(2, 1 << 30))
+        ->needs(text);
+    app.add_option("--refit-tokens", arguments.text.refit_tokens,
+                   "tokens by which the factors are fitted to each other; 0: each layer on its own")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str()
         ->needs(text);
     auto* shares = app.add_option("--share,--shares", arguments.shares,
                                   "part of the selected layers' parameters to keep; several: 0.9,0.8,0.6")

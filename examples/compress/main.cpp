@@ -87,6 +87,15 @@ public:
         return *statistics_;
     }
 
+    /// The factors of a split fitted to each other, where a text can do that. After get().
+    [[nodiscard]] std::optional<lowrank::FactorStore> refit(const lowrank::cpu::Context& context,
+                                                            const lowrank::CalibratedModel& model,
+                                                            const lowrank::FactorStore& store, std::int64_t budget,
+                                                            const std::filesystem::path& folder) const {
+        if (!text_.refit) return std::nullopt;
+        return text_.refit(context, model.split(store, budget), *statistics_, store, folder);
+    }
+
 private:
     PreparedText text_;
     std::optional<lowrank::Statistics> statistics_;
@@ -173,7 +182,9 @@ void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& mod
     if (!calibrated) calibrated.emplace(model, source.get(cpu, outs.front()->folder()), layers, options);
     const lowrank::FactorStore store = calibrated->factorise(cpu, outs.front()->folder());
     for (std::size_t i = 0; i < shares.size(); ++i) {
-        lowrank::CompressReport report = calibrated->compress(cpu, store, budgets[i], *outs[i]);
+        const std::optional<lowrank::FactorStore> refitted =
+            source.refit(cpu, *calibrated, store, budgets[i], outs[i]->folder());
+        lowrank::CompressReport report = calibrated->compress(cpu, refitted ? *refitted : store, budgets[i], *outs[i]);
         if (!arguments.text.file.empty()) report.calibration->statistics = arguments.text.file;
         line.finish();
         print(report, arguments, shares[i]);

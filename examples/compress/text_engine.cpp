@@ -6,11 +6,13 @@
 #include "../generate/calibrate.hpp"
 #include "../generate/config.hpp"
 #include "../generate/progress.hpp"
+#include "../generate/refit.hpp"
 #include "../generate/tokenizer.hpp"
 
 #include <algorithm>
 #include <iostream>
 #include <memory>
+#include <span>
 #include <utility>
 
 namespace {
@@ -31,6 +33,13 @@ Model load(const std::filesystem::path& folder) {
     }
 }
 
+std::function<bool(const engine::CalibrationProgress&)> shown_by(engine::Progress& progress) {
+    return [&progress](const engine::CalibrationProgress& at) {
+        progress.show(at.share, engine::calibration_text(at));
+        return true;
+    };
+}
+
 }  // namespace
 
 PreparedText read_text(const std::filesystem::path& folder, const TextOptions& options, bool quiet) {
@@ -43,14 +52,23 @@ PreparedText read_text(const std::filesystem::path& folder, const TextOptions& o
     size.window = options.window.value_or(std::min(size.window, model.config.context));
     const auto text = std::make_shared<const engine::CalibrationText>(
         engine::read_calibration_text(model.tokenizer, model.config, options.file, size));
-    std::vector<std::string> modules = engine::calibrated_modules(model.config);
-    return {std::move(modules), [folder, config = std::move(model.config), size, text, quiet](
-                                    const lowrank::cpu::Context& context, const std::filesystem::path& file) {
-                engine::Progress progress(quiet);
-                static_cast<void>(engine::calibrate(context, folder, config, *text, size, file,
-                                                    [&](const engine::CalibrationProgress& at) {
-                                                        progress.show(at.share, engine::calibration_text(at));
-                                                        return true;
-                                                    }));
-            }};
+    const auto config = std::make_shared<const engine::ModelConfig>(std::move(model.config));
+    PreparedText prepared{.modules = engine::calibrated_modules(*config)};
+    prepared.write_statistics = [=](const lowrank::cpu::Context& context, const std::filesystem::path& file) {
+        engine::Progress progress(quiet);
+        static_cast<void>(engine::calibrate(context, folder, *config, *text, size, file, shown_by(progress)));
+    };
+    if (options.refit_tokens > 0 && engine::can_refit(*config)) {
+        const auto count = std::min(text->tokens.size(), static_cast<std::size_t>(options.refit_tokens));
+        prepared.refit = [=](const lowrank::cpu::Context& context, const lowrank::CompressPlan& plan,
+                             const lowrank::Statistics& statistics, const lowrank::FactorStore& factors,
+                             const std::filesystem::path& scratch) {
+            engine::Progress progress(quiet);
+            return engine::refit(
+                context,
+                {folder, *config, std::span(text->tokens).first(count), size.window, plan, statistics, factors},
+                scratch, shown_by(progress));
+        };
+    }
+    return prepared;
 }

@@ -91,6 +91,16 @@ public:
         qkv_.forward(pass.context, pass.input(pass.at.attention_input), std::span(results), pass.workspace);
     }
 
+    /// at.branch, of at.output_input.
+    void output(const Pass<T>& pass) const {
+        const std::array results = {pass.used(pass.at.branch)};
+        o_proj_.forward(pass.context, pass.input(pass.at.output_input), std::span(results), pass.workspace);
+    }
+
+    /// Other layers of the same shapes: q, k and v; o.
+    void set_qkv(std::vector<AnyLinear<T>> layers) { qkv_ = lowrank::LinearGroup<T>(std::move(layers)); }
+    void set_output(AnyLinear<T> layer) { o_proj_ = lowrank::LinearGroup<T>(std::move(layer)); }
+
     /// One for each head, or none.
     [[nodiscard]] std::span<const Norm> query_norms() const { return query_norms_; }
     [[nodiscard]] std::span<const Norm> key_norms() const { return key_norms_; }
@@ -216,11 +226,6 @@ private:
         const lowrank::MatrixView<float> mixtures(pass.at.attended.row(first) + head * head_size_, rows, head_size_,
                                                   width);
         gemm(one, 1.0F, scores, Transpose::no, cache.values(kv_head, seen), Transpose::no, 0.0F, mixtures);
-    }
-
-    void output(const Pass<T>& pass) const {
-        const std::array results = {pass.used(pass.at.branch)};
-        o_proj_.forward(pass.context, pass.input(pass.at.output_input), std::span(results), pass.workspace);
     }
 
     lowrank::LinearGroup<T> qkv_;

@@ -52,6 +52,9 @@ public:
     /// None with a parallel residual: the MLP then reads what attention reads.
     [[nodiscard]] const std::optional<Norm>& mlp_norm() const { return mlp_norm_; }
     [[nodiscard]] const Attention<T>& attention() const { return attention_; }
+    [[nodiscard]] Attention<T>& attention() { return attention_; }
+    [[nodiscard]] const Mlp<T>& mlp() const { return mlp_; }
+    [[nodiscard]] Mlp<T>& mlp() { return mlp_; }
 
     /// Calls visit(name, layer) for each linear layer.
     template <class F>

@@ -41,6 +41,22 @@ public:
         contract(pass);
     }
 
+    /// The two halves of finish(): at.down_input, of at.gate and at.up; at.branch, of at.down_input.
+    void activate(const Pass<T>& pass) const {
+        pass.each_row([&](std::int64_t row) {
+            pass.kernels.gated_silu(pass.at.gate.row(row), pass.at.up.row(row), pass.at.gate.cols(),
+                                    pass.at.down_input.row(row));
+        });
+    }
+    void contract(const Pass<T>& pass) const {
+        const std::array results = {pass.used(pass.at.branch)};
+        down_proj_.forward(pass.context, pass.input(pass.at.down_input), std::span(results), pass.workspace);
+    }
+
+    /// Other layers of the same shapes: gate and up; down.
+    void set_gate_up(std::vector<AnyLinear<T>> layers) { gate_up_ = lowrank::LinearGroup<T>(std::move(layers)); }
+    void set_down(AnyLinear<T> layer) { down_proj_ = lowrank::LinearGroup<T>(std::move(layer)); }
+
     template <class F>
     void each_linear(F&& visit) const {
         visit("gate_proj", gate_up_.layers()[0]);
@@ -56,18 +72,6 @@ public:
 private:
     Mlp(std::vector<AnyLinear<T>> gate_up, AnyLinear<T> down)
         : gate_up_(std::move(gate_up)), down_proj_(std::move(down)) {}
-
-    void activate(const Pass<T>& pass) const {
-        pass.each_row([&](std::int64_t row) {
-            pass.kernels.gated_silu(pass.at.gate.row(row), pass.at.up.row(row), pass.at.gate.cols(),
-                                    pass.at.down_input.row(row));
-        });
-    }
-
-    void contract(const Pass<T>& pass) const {
-        const std::array results = {pass.used(pass.at.branch)};
-        down_proj_.forward(pass.context, pass.input(pass.at.down_input), std::span(results), pass.workspace);
-    }
 
     lowrank::LinearGroup<T> gate_up_;
     lowrank::LinearGroup<T> down_proj_;

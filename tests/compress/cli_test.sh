@@ -123,6 +123,7 @@ if [ $engine = yes ]; then
     run 0 "$llama" models/new --text text.txt --share 0.8 --json report.json --plot plot.svg
     grep -q 'nats per token' out || fail "--text: no estimate of the loss"
     grep -q '^forward, block 1 of 2' err && grep -q 's left$' err || fail "--text: no progress"
+    grep -q '^refit, block 1 of 2' err || fail "--text: no refit"
     grep -q '"statistics": "text.txt"' report.json || fail "--text: the report does not name it"
     grep -q '^</svg>$' plot.svg || fail "--text: no plot"
     [ ! -e models/new/statistics.safetensors ] || cmp -s "$llama/statistics.safetensors" models/new/statistics.safetensors ||
@@ -131,9 +132,10 @@ if [ $engine = yes ]; then
     run 0 "$llama" models/new --text text.txt --shares 0.8,0.6 --window 32 --tokens 96 --gradient-tokens 32 --quiet
     grep -v '^warning: ' err && fail "--text --quiet is not"
     rm -r models/new-0.8 models/new-0.6
-    run 0 "$llama" models/new --text text.txt --target-parameters 8500 --one-sided
+    run 0 "$llama" models/new --text text.txt --target-parameters 8500 --one-sided --refit-tokens 0
     grep -q 'mean squared output error' out || fail "--text --one-sided: has gradients"
     grep -q '^backward' err && fail "--text --one-sided: computes gradients"
+    grep -q '^refit' err && fail "--refit-tokens 0: refits"
     run 0 "$llama" models/new --text text.txt --ranks q_proj=6 --force --json report.json
     grep -q weighted_error report.json || fail "--text --ranks: not weighted"
     rm -r models/new

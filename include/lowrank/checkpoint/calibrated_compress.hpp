@@ -159,6 +159,11 @@ public:
         return store;
     }
 
+    /// The plan with the choices that the budget gives each layer. Throws ValueError for a budget out of range.
+    [[nodiscard]] CompressPlan split(const FactorStore& store, std::int64_t budget) const {
+        return with_choices(allocation(store, budget), budget);
+    }
+
     /// Splits the budget, writes the folder, and commits it. Throws ValueError for a budget out of range, IoError.
     CompressReport compress(const cpu::Context& context, const FactorStore& store, std::int64_t budget,
                             OutputFolder& out) const {
