@@ -180,7 +180,7 @@ public:
                 if (round == 0) left *= kFirstDoubt;
             }
             const double now = problem_.trace - after;
-            if (left <= allowed(now, kAccept))
+            if (left <= allowed(now, round == 0 ? kAcceptFirst : kAccept))
                 return {std::move(extraction), excess_of(left, now), SubspaceEnd::converged};
         }
         return {{}, 0, SubspaceEnd::stagnated};
@@ -194,9 +194,10 @@ private:
     static constexpr int kFirstDegree = 3;
     static constexpr double kLoose = 5e-3;  ///< from here on one filter may do
     static constexpr int kMostDegree = 12;
-    static constexpr double kAim = 0.7;       ///< part of the excess that is aimed at
-    static constexpr double kAccept = 0.75;   ///< and that an estimate may be
-    static constexpr double kFirstDoubt = 3;  ///< measured: what the first gain says is up to 2.8 times too little
+    static constexpr double kAim = 0.7;          ///< part of the excess that is aimed at
+    static constexpr double kAccept = 0.75;      ///< and that an estimate may be
+    static constexpr double kAcceptFirst = 0.9;  ///< one that includes kFirstDoubt
+    static constexpr double kFirstDoubt = 3;     ///< measured: what the first gain says is up to 2.8 times too little
 
     /// Shortfall at which the error is (1 + excess) times the optimum: (tail - d)(1 + e)^2 = tail.
     [[nodiscard]] double allowed(double tail, double part = kAim) const {
