@@ -135,19 +135,3 @@ need_python_packages() {
     } > build/pip.log 2>&1 < /dev/null || die "could not install the Python packages, see build/pip.log"
     cat scripts/requirements*.txt > "$stamp"
 }
-
-# need_text FILE: a text in plain English, from Debian's and Ubuntu's package jargon-text. It is unpacked, not installed:
-# container images leave documentation out.
-need_text() {
-    local log=build/install.log folder
-    [ ! -e "$1" ] || return 0
-    have apt-get || die "please put a text in plain English, of 200 kB or more, into $1"
-    folder=$(mktemp -d build/text.XXXXXX)
-    (cd "$folder" && apt-get download jargon-text) > "$log" 2>&1 ||
-        { as_root apt-get update >> "$log" 2>&1 && (cd "$folder" && apt-get download jargon-text) >> "$log" 2>&1; } ||
-        die "could not download the package jargon-text, see $log"
-    dpkg-deb --fsys-tarfile "$folder"/*.deb | tar -xO ./usr/share/doc/jargon-text/jargon.txt.gz | gunzip > "$folder/text"
-    mkdir -p "$(dirname "$1")"
-    mv "$folder/text" "$1"
-    rm -r "$folder"
-}
