@@ -6,3 +6,6 @@ if(LOWRANK_WARNINGS_AS_ERRORS)
 endif()
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 set(CMAKE_CXX_EXTENSIONS OFF)
+
+# Eigen's solvers, compiled once for all programs.
+add_subdirectory(examples/eigen_solvers)

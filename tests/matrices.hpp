@@ -3,7 +3,7 @@
 
 #include <lowrank/matrix.hpp>
 
-#include "eigen_solvers.hpp"
+#include <eigen_solvers.hpp>
 
 #include <Eigen/Core>
 #include <Eigen/QR>

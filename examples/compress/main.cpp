@@ -5,11 +5,13 @@
 #include "progress.hpp"
 #include "text.hpp"
 
+#include <eigen_solvers.hpp>
 #include <lowrank/checkpoint.hpp>
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -26,6 +28,17 @@
 namespace {
 
 constexpr int kUsageError = 2;
+
+/// Seconds since it was made.
+class Stopwatch {
+public:
+    [[nodiscard]] double seconds() const {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    }
+
+private:
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 void print(const lowrank::CompressReport& report, const Arguments& arguments, double share = 0) {
     for (const std::string& warning : report.warnings) std::cerr << "warning: " << warning << '\n';
@@ -102,6 +115,7 @@ private:
 };
 
 void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& model) {
+    const Stopwatch all;
     const lowrank::RankConfig config = arguments.config.empty() ? lowrank::RankConfig::parse(arguments.ranks)
                                                                 : lowrank::read_rank_config(arguments.config);
     const lowrank::CompressPlan plan = lowrank::plan_compression(model, config);
@@ -132,6 +146,7 @@ void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& mode
             lowrank::compress(cpu, model, plan, source->get(cpu, out.folder()), out, options, !arguments.one_sided);
     }
     line.finish();
+    report.seconds = all.seconds();
     if (!arguments.quiet) std::cout << "computed on " << where << '\n';
     print(report, arguments);
 }
@@ -146,6 +161,7 @@ std::vector<std::int64_t> budgets_of(const Layers& layers, const Arguments& argu
 }
 
 void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& model) {
+    const Stopwatch all;
     ProgressLine line = progress_line(arguments);
     const lowrank::CalibratedOptions options{
         .method = arguments.method,
@@ -181,11 +197,14 @@ void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& mod
     const Interruption interruption(borrowed);
     if (!calibrated) calibrated.emplace(model, source.get(cpu, outs.front()->folder()), layers, options);
     const lowrank::FactorStore store = calibrated->factorise(cpu, outs.front()->folder());
+    const double common = all.seconds();  // to every share
     for (std::size_t i = 0; i < shares.size(); ++i) {
+        const Stopwatch own;
         const std::optional<lowrank::FactorStore> refitted =
             source.refit(cpu, *calibrated, store, budgets[i], outs[i]->folder());
         lowrank::CompressReport report = calibrated->compress(cpu, refitted ? *refitted : store, budgets[i], *outs[i]);
         if (!arguments.text.file.empty()) report.calibration->statistics = arguments.text.file;
+        report.seconds = common + own.seconds();
         line.finish();
         print(report, arguments, shares[i]);
     }

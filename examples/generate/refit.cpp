@@ -9,6 +9,7 @@
 #include "moment_sums.hpp"
 #include "rope.hpp"
 
+#include <eigen_solvers.hpp>
 #include <lowrank/checkpoint/model_folder.hpp>
 #include <lowrank/cpu/decompose_calibrated.hpp>
 #include <lowrank/cpu/gram_root.hpp>

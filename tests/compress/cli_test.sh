@@ -1,43 +1,8 @@
 #!/usr/bin/env bash
 # What people and scripts see of compress: exit codes, one line for each mistake, nothing left behind.
 #     cli_test.sh COMPRESS FIXTURES
-set -uo pipefail
-
-compress=$(realpath -e "$1") || exit 1
-fixtures=$(realpath -e "$2") || exit 1
-work=$(mktemp -d)
-running=
-cleanup() {
-    [ -z "$running" ] || kill -KILL "$running" 2> /dev/null
-    rm -rf "$work"
-}
-trap cleanup EXIT
-cd "$work" || exit 1
-failures=0
-
-fail() {
-    printf 'FAILED: %s\n' "$*"
-    sed 's/^/  stderr: /' err
-    failures=$((failures + 1))
-}
-
-# run STATUS ARGUMENTS...: the program must end with that status.
-run() {
-    local wanted=$1 got=0
-    shift
-    "$compress" "$@" > out 2> err < /dev/null || got=$?
-    [ "$got" = "$wanted" ] || fail "compress $*: status $got instead of $wanted"
-}
-
-# refuse STATUS WORDS ARGUMENTS...: and say so in one line on stderr that contains the words; nothing on stdout.
-refuse() {
-    local status=$1 words=$2
-    shift 2
-    run "$status" "$@"
-    [ "$(wc -l < err)" = 1 ] && grep -q '^compress: ' err || fail "compress $*: not one line"
-    grep -qF -- "$words" err || fail "compress $*: does not mention \"$words\""
-    [ ! -s out ] || fail "compress $*: writes to stdout"
-}
+# shellcheck source=tests/cli.sh
+. "$(dirname "$0")/../cli.sh"
 
 leaves() {
     [ "$(ls -A models)" = "$1" ] || fail "left in the folder: $(ls -A models | tr '\n' ' '), not: $1"
@@ -206,7 +171,7 @@ header="${header%,}}"
 echo '{}' > models/big/config.json
 set -m  # or else the shell makes its background jobs ignore SIGINT
 for signal in INT TERM HUP; do
-    "$compress" models/big models/new --ranks p=100 --method exact --threads 1 > out 2> err < /dev/null &
+    "$program" models/big models/new --ranks p=100 --method exact --threads 1 > out 2> err < /dev/null &
     running=$!
     for _ in $(seq 600); do
         compgen -G 'models/.lowrank-*/*' > /dev/null && break
@@ -228,7 +193,7 @@ if [ $engine = yes ]; then
         mv twice.txt text.txt
     done
     : > err
-    "$compress" "$llama" models/new --text text.txt --share 0.8 --tokens 1000000 --threads 1 > out 2> err < /dev/null &
+    "$program" "$llama" models/new --text text.txt --share 0.8 --tokens 1000000 --threads 1 > out 2> err < /dev/null &
     running=$!
     for _ in $(seq 1200); do
         grep -q 's left' err && break
@@ -242,5 +207,4 @@ if [ $engine = yes ]; then
     leaves $'big\nin\nout'
 fi
 
-[ "$failures" = 0 ] && echo "all well"
-exit $((failures > 0))
+finish

@@ -1,48 +1,11 @@
 #!/usr/bin/env bash
 # What people and scripts see of generate: exit codes, one line for each mistake, text on stdout alone.
 #     cli_test.sh GENERATE FIXTURES
-set -uo pipefail
-
-generate=$(realpath -e "$1") || exit 1
-fixtures=$(realpath -e "$2") || exit 1
-work=$(mktemp -d)
-running=
-cleanup() {
-    [ -z "$running" ] || kill -KILL "$running" 2> /dev/null
-    rm -rf "$work"
-}
-trap cleanup EXIT
-cd "$work" || exit 1
-failures=0
-
-fail() {
-    printf 'FAILED: %s\n' "$*"
-    sed 's/^/  stdout: /' out
-    sed 's/^/  stderr: /' err
-    failures=$((failures + 1))
-}
-
-# run STATUS ARGUMENTS...: the program must end with that status; ./in is its standard input.
-run() {
-    local wanted=$1 got=0
-    shift
-    "$generate" "$@" > out 2> err < in || got=$?
-    [ "$got" = "$wanted" ] || fail "generate $*: status $got instead of $wanted"
-}
-
-# refuse STATUS WORDS ARGUMENTS...: and say so in one line on stderr that contains the words; nothing on stdout.
-refuse() {
-    local status=$1 words=$2
-    shift 2
-    run "$status" "$@"
-    [ "$(wc -l < err)" = 1 ] && grep -q '^generate: ' err || fail "generate $*: not one line"
-    grep -qF -- "$words" err || fail "generate $*: does not mention \"$words\""
-    [ ! -s out ] || fail "generate $*: writes to stdout"
-}
+# shellcheck source=tests/cli.sh
+. "$(dirname "$0")/../cli.sh"
 
 json() { tr -d ' \n' < report.json; }
 
-: > in
 cp -r "$fixtures/generate" models
 cp "$fixtures/tokenizers/llama3/tokenizer.json" models/stablelm  # more tokens than the model has
 model=models/llama
@@ -181,7 +144,7 @@ for _ in $(seq 9); do
 done
 set -m  # or else the shell makes its background jobs ignore SIGINT
 : > err
-"$generate" $model --perplexity long.txt --window 32 > out 2> err < in &
+"$program" $model --perplexity long.txt --window 32 > out 2> err < in &
 running=$!
 for _ in $(seq 1200); do
     grep -q 's left' err && break
@@ -196,7 +159,7 @@ grep -q '^generate: interrupted$' err || fail "SIGINT: says nothing"
 
 # A calibration that is interrupted leaves nothing.
 : > err
-"$generate" $model --calibrate long.txt --window 32 --tokens 1000000 -o stats/b > out 2> err < in &
+"$program" $model --calibrate long.txt --window 32 --tokens 1000000 -o stats/b > out 2> err < in &
 running=$!
 for _ in $(seq 1200); do
     grep -q 's left' err && break
@@ -209,5 +172,4 @@ running=
 [ "$status" = 130 ] || fail "--calibrate, SIGINT: status $status"
 [ "$(ls -A stats)" = a ] || fail "--calibrate, SIGINT: leaves $(ls -A stats)"
 
-[ "$failures" = 0 ] && echo "all well"
-exit $((failures > 0))
+finish

@@ -46,8 +46,8 @@ void unscale(Factors<T>& factors, int exponent, const std::string& name) {
 inline constexpr std::int64_t kFastFrom = 64;
 
 // The largest block, as a part of the order, for which the fast method is chosen: at half the order it takes 0.3 to 0.5
-// of the exact one's time (Gaussian, orders 64 to 1024), at three quarters 0.7 to 1. And the first one tried by rules that
-// do not know their rank yet.
+// of the exact one's time (Gaussian, orders 64 to 1024), at three quarters 0.7 to 1. And the first one tried by rules
+// that do not know their rank yet.
 inline constexpr std::int64_t kFastUpTo = 2;
 inline constexpr std::int64_t kFirstTry = 8;
 

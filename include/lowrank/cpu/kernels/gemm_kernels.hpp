@@ -12,29 +12,9 @@
 
 namespace lowrank::cpu::detail {
 
-namespace portable {
-#define LOWRANK_TARGET LOWRANK_TARGET_PORTABLE
-#include <lowrank/cpu/kernels/gemm_tile.inl>
-#undef LOWRANK_TARGET
-}  // namespace portable
-
-#if LOWRANK_X86_KERNELS
-namespace avx2 {
-#define LOWRANK_TARGET LOWRANK_TARGET_AVX2
-#include <lowrank/cpu/kernels/gemm_tile.inl>
-#undef LOWRANK_TARGET
-}  // namespace avx2
-namespace avx512 {
-#define LOWRANK_TARGET LOWRANK_TARGET_AVX512
-#include <lowrank/cpu/kernels/gemm_tile.inl>
-#undef LOWRANK_TARGET
-}  // namespace avx512
-namespace avx512_bf16 {
-#define LOWRANK_TARGET LOWRANK_TARGET_AVX512_BF16
-#include <lowrank/cpu/kernels/gemm_tile.inl>
-#undef LOWRANK_TARGET
-}  // namespace avx512_bf16
-#endif
+#define LOWRANK_KERNELS <lowrank/cpu/kernels/gemm_tile.inl>
+#include <lowrank/cpu/kernels/on_each_level.inl>
+#undef LOWRANK_KERNELS
 
 /// The largest tile of any level.
 inline constexpr int kMaxTileRows = 14;

@@ -12,24 +12,9 @@
 
 namespace lowrank::cpu::detail {
 
-namespace portable {
-#define LOWRANK_TARGET LOWRANK_TARGET_PORTABLE
-#include <lowrank/cpu/kernels/rank_two_dot.inl>
-#undef LOWRANK_TARGET
-}  // namespace portable
-
-#if LOWRANK_X86_KERNELS
-namespace avx2 {
-#define LOWRANK_TARGET LOWRANK_TARGET_AVX2
-#include <lowrank/cpu/kernels/rank_two_dot.inl>
-#undef LOWRANK_TARGET
-}  // namespace avx2
-namespace avx512 {
-#define LOWRANK_TARGET LOWRANK_TARGET_AVX512
-#include <lowrank/cpu/kernels/rank_two_dot.inl>
-#undef LOWRANK_TARGET
-}  // namespace avx512
-#endif
+#define LOWRANK_KERNELS <lowrank/cpu/kernels/rank_two_dot.inl>
+#include <lowrank/cpu/kernels/on_each_level.inl>
+#undef LOWRANK_KERNELS
 
 template <class T>
 auto rank_two_dot_for(Isa isa) {

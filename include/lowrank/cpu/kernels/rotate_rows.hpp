@@ -37,24 +37,9 @@ struct RotationSweep {
 template <class T>
 inline constexpr int kStripe = static_cast<int>(128 / sizeof(T));
 
-namespace portable {
-#define LOWRANK_TARGET LOWRANK_TARGET_PORTABLE
-#include <lowrank/cpu/kernels/rotate_rows.inl>
-#undef LOWRANK_TARGET
-}  // namespace portable
-
-#if LOWRANK_X86_KERNELS
-namespace avx2 {
-#define LOWRANK_TARGET LOWRANK_TARGET_AVX2
-#include <lowrank/cpu/kernels/rotate_rows.inl>
-#undef LOWRANK_TARGET
-}  // namespace avx2
-namespace avx512 {
-#define LOWRANK_TARGET LOWRANK_TARGET_AVX512
-#include <lowrank/cpu/kernels/rotate_rows.inl>
-#undef LOWRANK_TARGET
-}  // namespace avx512
-#endif
+#define LOWRANK_KERNELS <lowrank/cpu/kernels/rotate_rows.inl>
+#include <lowrank/cpu/kernels/on_each_level.inl>
+#undef LOWRANK_KERNELS
 
 template <class T>
 auto rotate_rows_for(Isa isa) {

@@ -1,5 +1,5 @@
-// Eigen's singular value decompositions, compiled once for all tests (eigen_solvers.cpp) where each use would otherwise
-// cost a translation unit 12 seconds.
+// Eigen's singular value decompositions, compiled once (eigen_solvers.cpp) where each use would otherwise cost a
+// translation unit 12 seconds. A project with several units that decompose can do the same.
 #pragma once
 
 #include <Eigen/SVD>
