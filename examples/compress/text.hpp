@@ -18,7 +18,7 @@ struct TextOptions {
     std::filesystem::path file;
     std::int64_t tokens = 32768;
     std::int64_t gradient_tokens = 16384;
-    std::int64_t refit_tokens = 16384;        ///< 0: the factors of each layer on its own
+    std::int64_t refit_tokens = 32768;        ///< 0: the factors of each layer on its own
     std::optional<std::int64_t> window = {};  ///< tokens that see each other; 512, or the model's context if shorter
 };
 
