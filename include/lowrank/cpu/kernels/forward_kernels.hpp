@@ -19,6 +19,7 @@ namespace lowrank::cpu::detail {
 template <class T>
 inline constexpr int kStoredPerStep = std::is_same_v<T, bf16> ? 2 : 1;
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a file to include
 #define LOWRANK_KERNELS <lowrank/cpu/kernels/forward_tile.inl>
 #include <lowrank/cpu/kernels/on_each_level.inl>
 #undef LOWRANK_KERNELS

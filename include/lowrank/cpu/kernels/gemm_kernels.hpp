@@ -12,6 +12,7 @@
 
 namespace lowrank::cpu::detail {
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a file to include
 #define LOWRANK_KERNELS <lowrank/cpu/kernels/gemm_tile.inl>
 #include <lowrank/cpu/kernels/on_each_level.inl>
 #undef LOWRANK_KERNELS

@@ -37,6 +37,7 @@ struct RotationSweep {
 template <class T>
 inline constexpr int kStripe = static_cast<int>(128 / sizeof(T));
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a file to include
 #define LOWRANK_KERNELS <lowrank/cpu/kernels/rotate_rows.inl>
 #include <lowrank/cpu/kernels/on_each_level.inl>
 #undef LOWRANK_KERNELS
