@@ -24,23 +24,10 @@ struct BackwardKernels {
 };
 
 namespace detail {
-namespace portable {
-#define ENGINE_TARGET LOWRANK_TARGET_PORTABLE
-#include "backward_kernels.inl"
-#undef ENGINE_TARGET
-}  // namespace portable
-#if LOWRANK_X86_KERNELS
-namespace avx2 {
-#define ENGINE_TARGET LOWRANK_TARGET_AVX2
-#include "backward_kernels.inl"
-#undef ENGINE_TARGET
-}  // namespace avx2
-namespace avx512 {
-#define ENGINE_TARGET LOWRANK_TARGET_AVX512
-#include "backward_kernels.inl"
-#undef ENGINE_TARGET
-}  // namespace avx512
-#endif
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a file to include
+#define LOWRANK_KERNELS <backward_kernels.inl>
+#include <lowrank/cpu/kernels/on_each_level.inl>
+#undef LOWRANK_KERNELS
 }  // namespace detail
 
 inline BackwardKernels backward_kernels_for(lowrank::cpu::Isa isa) {

@@ -46,29 +46,10 @@ namespace detail {
 /// Partial sums that a reduction keeps apart, so that it can be vectorised without changing the order of any sum.
 inline constexpr std::int64_t kLanes = 16;
 
-namespace portable {
-#define ENGINE_TARGET LOWRANK_TARGET_PORTABLE
-#define ENGINE_INLINE LOWRANK_INLINE_PORTABLE
-#include "kernels.inl"
-#undef ENGINE_TARGET
-#undef ENGINE_INLINE
-}  // namespace portable
-#if LOWRANK_X86_KERNELS
-namespace avx2 {
-#define ENGINE_TARGET LOWRANK_TARGET_AVX2
-#define ENGINE_INLINE LOWRANK_INLINE_AVX2
-#include "kernels.inl"
-#undef ENGINE_TARGET
-#undef ENGINE_INLINE
-}  // namespace avx2
-namespace avx512 {
-#define ENGINE_TARGET LOWRANK_TARGET_AVX512
-#define ENGINE_INLINE LOWRANK_INLINE_AVX512
-#include "kernels.inl"
-#undef ENGINE_TARGET
-#undef ENGINE_INLINE
-}  // namespace avx512
-#endif
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a file to include
+#define LOWRANK_KERNELS <kernels.inl>
+#include <lowrank/cpu/kernels/on_each_level.inl>
+#undef LOWRANK_KERNELS
 
 }  // namespace detail
 

@@ -1,8 +1,8 @@
-// generate - the loops of kernels.hpp, for the level that ENGINE_TARGET and ENGINE_INLINE name.
+// generate - the loops of kernels.hpp, for the level that LOWRANK_TARGET and LOWRANK_INLINE name.
 // SPDX-License-Identifier: MIT
 
 /// The sum of kLanes partial sums, pairwise.
-ENGINE_INLINE float sum_of(float* lanes) {
+LOWRANK_INLINE float sum_of(float* lanes) {
     for (std::int64_t width = kLanes / 2; width > 0; width /= 2) {
         for (std::int64_t l = 0; l < width; ++l) lanes[l] += lanes[l + width];
     }
@@ -11,7 +11,7 @@ ENGINE_INLINE float sum_of(float* lanes) {
 
 /// exp(x) to 2 units in the last place, without branches: Cephes' expf (Moshier 1992). 2^n is made in the exponent's
 /// bits, so the result is clamped to the normal numbers.
-ENGINE_INLINE float fast_exp(float x) {
+LOWRANK_INLINE float fast_exp(float x) {
     constexpr float kLeast = -87.3F;       // exp() stays normal
     constexpr float kMost = 88.0F;         // and finite
     constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it rounds to a whole number
@@ -32,7 +32,7 @@ ENGINE_INLINE float fast_exp(float x) {
     return p * std::bit_cast<float>(exponent);
 }
 
-ENGINE_INLINE float dot(const float* a, const float* b, std::int64_t count) {
+LOWRANK_INLINE float dot(const float* a, const float* b, std::int64_t count) {
     float lanes[kLanes] = {};
     std::int64_t k = 0;
     for (; k + kLanes <= count; k += kLanes) {
@@ -43,13 +43,13 @@ ENGINE_INLINE float dot(const float* a, const float* b, std::int64_t count) {
     return sum;
 }
 
-ENGINE_TARGET inline void scores(const float* query, const float* keys, std::int64_t count, std::int64_t size,
-                                 float scale, float* scores) {
+LOWRANK_TARGET inline void scores(const float* query, const float* keys, std::int64_t count, std::int64_t size,
+                                  float scale, float* scores) {
     for (std::int64_t i = 0; i < count; ++i) scores[i] = scale * dot(query, keys + i * size, size);
 }
 
-ENGINE_TARGET inline void weighted_sum(const float* weights, const float* values, std::int64_t count, std::int64_t size,
-                                       float* out) {
+LOWRANK_TARGET inline void weighted_sum(const float* weights, const float* values, std::int64_t count,
+                                        std::int64_t size, float* out) {
     constexpr std::int64_t kBlock = 4 * kLanes;  // sums that stay in registers
     std::int64_t j = 0;
     for (; j + kBlock <= size; j += kBlock) {
@@ -65,7 +65,7 @@ ENGINE_TARGET inline void weighted_sum(const float* weights, const float* values
     }
 }
 
-ENGINE_INLINE float largest_of(const float* x, std::int64_t count) {
+LOWRANK_INLINE float largest_of(const float* x, std::int64_t count) {
     float lanes[kLanes];
     for (std::int64_t l = 0; l < kLanes; ++l) lanes[l] = x[0];
     std::int64_t k = 0;
@@ -77,7 +77,7 @@ ENGINE_INLINE float largest_of(const float* x, std::int64_t count) {
     return lanes[0];
 }
 
-ENGINE_TARGET inline float log_sum_exp(const float* x, std::int64_t count) {
+LOWRANK_TARGET inline float log_sum_exp(const float* x, std::int64_t count) {
     const float largest = largest_of(x, count);
     float lanes[kLanes] = {};
     std::int64_t k = 0;
@@ -89,7 +89,7 @@ ENGINE_TARGET inline float log_sum_exp(const float* x, std::int64_t count) {
     return largest + std::log(sum);
 }
 
-ENGINE_TARGET inline void softmax(float* x, std::int64_t count) {
+LOWRANK_TARGET inline void softmax(float* x, std::int64_t count) {
     const float largest = largest_of(x, count);
     for (std::int64_t i = 0; i < count; ++i) x[i] = fast_exp(x[i] - largest);
     float lanes[kLanes] = {};
@@ -104,21 +104,21 @@ ENGINE_TARGET inline void softmax(float* x, std::int64_t count) {
 }
 
 template <lowrank::Scalar T>
-ENGINE_TARGET void gated_silu(const float* gate, const float* up, std::int64_t count, T* out) {
+LOWRANK_TARGET void gated_silu(const float* gate, const float* up, std::int64_t count, T* out) {
     for (std::int64_t i = 0; i < count; ++i) {
         out[i] = static_cast<T>(gate[i] / (1.0F + fast_exp(-gate[i])) * up[i]);
     }
 }
 
 template <lowrank::Scalar T>
-ENGINE_TARGET void rms_norm(const float* x, const float* weight, float epsilon, std::int64_t count, T* out) {
+LOWRANK_TARGET void rms_norm(const float* x, const float* weight, float epsilon, std::int64_t count, T* out) {
     const float factor = 1.0F / std::sqrt(dot(x, x, count) / static_cast<float>(count) + epsilon);
     for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(x[i] * factor * weight[i]);
 }
 
 template <lowrank::Scalar T>
-ENGINE_TARGET void layer_norm(const float* x, const float* weight, const float* bias, float epsilon, std::int64_t count,
-                              T* out) {
+LOWRANK_TARGET void layer_norm(const float* x, const float* weight, const float* bias, float epsilon,
+                               std::int64_t count, T* out) {
     float sums[kLanes] = {};
     for (std::int64_t k = 0; k < count; ++k) sums[k % kLanes] += x[k];
     const float mean = sum_of(sums) / static_cast<float>(count);
@@ -130,12 +130,12 @@ ENGINE_TARGET void layer_norm(const float* x, const float* weight, const float* 
     }
 }
 
-ENGINE_TARGET inline void add(float* x, const float* y, std::int64_t count) {
+LOWRANK_TARGET inline void add(float* x, const float* y, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) x[i] += y[i];
 }
 
 template <lowrank::Scalar T>
-ENGINE_TARGET void narrow(const float* x, std::int64_t count, T* out) {
+LOWRANK_TARGET void narrow(const float* x, std::int64_t count, T* out) {
     for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(x[i]);
 }
 
