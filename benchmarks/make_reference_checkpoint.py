@@ -168,6 +168,13 @@ def split_into_shards(tensors):
     return shards
 
 
+def write_header(file, header):
+    """The header of a safetensors file, padded to 8 bytes."""
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+
+
 def write_shard(path, shard, generators):
     header, end = {"__metadata__": {"format": "pt"}}, 0
     for tensor in shard:
@@ -177,10 +184,8 @@ def write_shard(path, shard, generators):
             "data_offsets": [end, end + tensor.nbytes],
         }
         end += tensor.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        write_header(file, header)
         for tensor in shard:
             for chunk in tensor.chunks(next(generators)):
                 file.write(chunk.data)

@@ -12,7 +12,7 @@ import json
 
 import numpy as np
 
-from make_reference_checkpoint import HIDDEN, INTERMEDIATE, LAYERS
+from make_reference_checkpoint import HIDDEN, INTERMEDIATE, LAYERS, write_header
 
 OUTPUTS = {"self_attn.q_proj": HIDDEN, "self_attn.o_proj": HIDDEN, "mlp.gate_proj": INTERMEDIATE}
 
@@ -34,8 +34,7 @@ def main():
     arguments = parser.parse_args()
     samples = {width: packed_gram(width) for width in (HIDDEN, INTERMEDIATE)}
 
-    tensors, layers, end = [], {}, 0
-    header = {}
+    tensors, layers, header, end = [], {}, {}, 0
     for layer in range(arguments.layers):
         for name, width in OUTPUTS.items():
             module = f"model.layers.{layer}.{name}"
@@ -50,10 +49,8 @@ def main():
         "lowrank.text": "0000000000000000",
         "lowrank.layers": json.dumps(layers),
     }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
     with open(arguments.out, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        write_header(file, header)
         for data in tensors:
             file.write(data.data)
 
