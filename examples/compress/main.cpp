@@ -7,11 +7,11 @@
 
 #include <eigen_solvers.hpp>
 #include <lowrank/checkpoint.hpp>
+#include <lowrank/stopwatch.hpp>
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -28,17 +28,6 @@
 namespace {
 
 constexpr int kUsageError = 2;
-
-/// Seconds since it was made.
-class Stopwatch {
-public:
-    [[nodiscard]] double seconds() const {
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    }
-
-private:
-    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 void print(const lowrank::CompressReport& report, const Arguments& arguments, double share = 0) {
     for (const std::string& warning : report.warnings) std::cerr << "warning: " << warning << '\n';
@@ -115,7 +104,7 @@ private:
 };
 
 void run_with_ranks(const Arguments& arguments, const lowrank::ModelFolder& model) {
-    const Stopwatch all;
+    const lowrank::Stopwatch all;
     const lowrank::RankConfig config = arguments.config.empty() ? lowrank::RankConfig::parse(arguments.ranks)
                                                                 : lowrank::read_rank_config(arguments.config);
     const lowrank::CompressPlan plan = lowrank::plan_compression(model, config);
@@ -161,7 +150,7 @@ std::vector<std::int64_t> budgets_of(const Layers& layers, const Arguments& argu
 }
 
 void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& model) {
-    const Stopwatch all;
+    const lowrank::Stopwatch all;
     ProgressLine line = progress_line(arguments);
     const lowrank::CalibratedOptions options{
         .method = arguments.method,
@@ -199,7 +188,7 @@ void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& mod
     const lowrank::FactorStore store = calibrated->factorise(cpu, outs.front()->folder());
     const double common = all.seconds();  // to every share
     for (std::size_t i = 0; i < shares.size(); ++i) {
-        const Stopwatch own;
+        const lowrank::Stopwatch own;
         const std::optional<lowrank::FactorStore> refitted =
             source.refit(cpu, *calibrated, store, budgets[i], outs[i]->folder());
         lowrank::CompressReport report = calibrated->compress(cpu, refitted ? *refitted : store, budgets[i], *outs[i]);

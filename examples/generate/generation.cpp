@@ -35,10 +35,10 @@ Generation generate(const LanguageModel& model, const lowrank::cpu::Context& con
     const auto session = model.start(context, {.capacity = capacity, .rows = std::min(kBatch, result.prompt_tokens)});
     Sampler sampler(options.sampling);
 
-    const Stopwatch prefill;
+    const lowrank::Stopwatch prefill;
     std::span<const float> logits = feed_all(*session, prompt);
     result.prefill_seconds = prefill.seconds();
-    const Stopwatch decode;
+    const lowrank::Stopwatch decode;
     while (static_cast<std::int64_t>(result.tokens.size()) < options.most_tokens) {
         if (options.interrupted()) {
             result.stop = StopReason::interrupted;

@@ -6,24 +6,14 @@
 #include "sampler.hpp"
 
 #include <lowrank/cpu/context.hpp>
+#include <lowrank/stopwatch.hpp>
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <span>
 #include <vector>
 
 namespace engine {
-
-class Stopwatch {
-public:
-    [[nodiscard]] double seconds() const {
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-    }
-
-private:
-    std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
 
 enum class StopReason : std::uint8_t { stop_token, most_tokens, context_full, interrupted };
 

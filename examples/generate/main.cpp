@@ -47,7 +47,7 @@ void warn_unknown(const std::filesystem::path& folder, const std::string& key) {
 }
 
 std::unique_ptr<LanguageModel> load(const std::filesystem::path& folder, const Arguments& arguments, Report& report) {
-    const Stopwatch watch;
+    const lowrank::Stopwatch watch;
     std::unique_ptr<LanguageModel> model = load_model(folder, arguments.type);
     report = describe(folder, *model);
     report.load_seconds = watch.seconds();
@@ -126,7 +126,7 @@ Report measure_perplexity(const std::filesystem::path& folder, const Arguments& 
                                   " asked for");
     }
     tokens.resize(wanted);
-    const Stopwatch watch;
+    const lowrank::Stopwatch watch;
     Progress progress(arguments.quiet);
     report.perplexity = perplexity(*model, context, tokens, arguments.window, [&](std::int64_t done, double so_far) {
         char text[96];
@@ -182,7 +182,7 @@ void write_statistics(const Arguments& arguments, const lowrank::cpu::Context& c
         throw lowrank::ValueError(lowrank::detail::path_text(arguments.output) +
                                   ": exists already, and is replaced only on request (--force)");
     }
-    const Stopwatch watch;
+    const lowrank::Stopwatch watch;
     const ModelConfig config = read_config(arguments.model);
     for (const std::string& key : config.unknown) warn_unknown(arguments.model, key);
     CalibrationSize size = arguments.calibration;

@@ -42,7 +42,7 @@ private:
     bool terminal_;
     bool drawn_ = false;
     std::int64_t last_ = 0;
-    Stopwatch watch_;
+    lowrank::Stopwatch watch_;
 };
 
 }  // namespace engine

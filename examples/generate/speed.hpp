@@ -44,7 +44,7 @@ inline Speed measure_speed(const LanguageModel& model, const lowrank::cpu::Conte
         std::vector<double> seconds;
         for (int run = 0; run <= repeats && count > 0 && (run == 0 || keep_on()); ++run) {
             session->restart();
-            const Stopwatch watch;
+            const lowrank::Stopwatch watch;
             if (together) {
                 static_cast<void>(feed_all(*session, all.first(static_cast<std::size_t>(count))));
             } else {

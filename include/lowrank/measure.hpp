@@ -11,10 +11,10 @@
 #include <lowrank/linear.hpp>
 #include <lowrank/low_rank_linear.hpp>
 #include <lowrank/matrix.hpp>
+#include <lowrank/stopwatch.hpp>
 #include <lowrank/workspace.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -58,9 +58,9 @@ public:
 
     double call() {
         const Layer& layer = layers_[turn_++ % layers_.size()];
-        const auto begin = std::chrono::steady_clock::now();
+        const Stopwatch watch;
         layer.forward(*context_, *x_, y_.view(), workspace_);
-        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        const double seconds = watch.seconds();
         times_.push_back(seconds);
         return seconds;
     }

@@ -13,8 +13,8 @@
 #include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/rank_config.hpp>
+#include <lowrank/stopwatch.hpp>
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -73,10 +73,6 @@ template <class Context, Scalar T, class Take>
 std::vector<LayerReport> lowrank_model(Context& context, const RankConfig& config,
                                        std::span<const NamedWeight<T>> weights, Take&& take,
                                        const ModelOptions& options = {}) {
-    using Clock = std::chrono::steady_clock;
-    const auto since = [](Clock::time_point start) {
-        return std::chrono::duration<double>(Clock::now() - start).count();
-    };
     std::vector<std::string> names;
     for (const auto& weight : weights) names.push_back(weight.name);
     config.require_all_matched(names);
@@ -85,11 +81,11 @@ std::vector<LayerReport> lowrank_model(Context& context, const RankConfig& confi
         if (const RankConfig::Entry* entry = config.find(weight.name)) selected.emplace_back(&weight, entry->rule);
     }
 
-    const Clock::time_point start = Clock::now();
+    const Stopwatch all;
     std::vector<LayerReport> reports;
     reports.reserve(selected.size());
     for (const auto& [weight, rule] : selected) {
-        const Clock::time_point layer_start = Clock::now();
+        const Stopwatch own;
         const bool in_out = weight->layout == WeightLayout::in_out;
         LayerReport report{.name = weight->name,
                            .d_in = in_out ? weight->weight.rows() : weight->weight.cols(),
@@ -113,11 +109,11 @@ std::vector<LayerReport> lowrank_model(Context& context, const RankConfig& confi
             report.relative_error = report.dense ? 0 : factors.relative_error;
             if (!report.dense) take(*weight, std::move(factors));
         }
-        report.seconds = since(layer_start);
+        report.seconds = own.seconds();
         reports.push_back(std::move(report));
         if (options.progress) {
             options.progress({reports.back(), static_cast<std::int64_t>(reports.size()),
-                              static_cast<std::int64_t>(selected.size()), since(start)});
+                              static_cast<std::int64_t>(selected.size()), all.seconds()});
         }
     }
     return reports;

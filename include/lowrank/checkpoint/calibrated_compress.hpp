@@ -27,9 +27,9 @@
 #include <lowrank/cpu/decompose_calibrated.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/rank_config.hpp>
+#include <lowrank/stopwatch.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -134,7 +134,7 @@ public:
         std::iota(order.begin(), order.end(), std::size_t{0});
         std::stable_sort(order.begin(), order.end(),
                          [&](std::size_t a, std::size_t b) { return first_reader(a) < first_reader(b); });
-        const auto start = Clock::now();
+        const Stopwatch all;
         detail::RemainingTime remaining;
         std::vector<CompressedLayer> layers;
         for (const PlannedLayer& layer : plan_.layers) {
@@ -144,16 +144,16 @@ public:
         detail::LayerStatisticsReader statistics = layers_;
         std::int64_t done = 0;
         for (const std::size_t i : order) {
-            const auto layer_start = Clock::now();
+            const Stopwatch own;
             const PlannedLayer& layer = plan_.layers[i];
             visit_scalar(layer.weight->dtype, [&]<class T>(std::type_identity<T>) {
                 factorise_layer<T>(context, layer, statistics, store);
             });
-            layers[i].seconds = since(layer_start);
+            layers[i].seconds = own.seconds();
             remaining.layer_done(layers[i], *layers[i].seconds);
             if (options_.progress) {
                 options_.progress(
-                    {&layers[i], ++done, static_cast<std::int64_t>(layers.size()), since(start), remaining.seconds()});
+                    {&layers[i], ++done, static_cast<std::int64_t>(layers.size()), all.seconds(), remaining.seconds()});
             }
         }
         return store;
@@ -181,9 +181,6 @@ public:
     }
 
 private:
-    using Clock = std::chrono::steady_clock;
-    static double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
     [[nodiscard]] std::string subject() const { return detail::path_text(statistics_.path()); }
 
     /// Of the statistics, and so of the model.
@@ -240,7 +237,7 @@ private:
     template <class T>
     void factorise_layer(const cpu::Context& context, const PlannedLayer& layer,
                          detail::LayerStatisticsReader& statistics, FactorStore& store) const {
-        const auto start = Clock::now();
+        const Stopwatch own;
         const cpu::Weighting roots = statistics.roots(context, layer.module);
         const StoredTensor weight = model_.at(layer.weight->name);
         const std::string name =
@@ -254,7 +251,7 @@ private:
                                                       .seed = options_.seed,
                                                       .name = name});
         weight.shard->release(*layer.weight);
-        store.put<T>(layer.module, factors, since(start), name);
+        store.put<T>(layer.module, factors, own.seconds(), name);
     }
 
     [[nodiscard]] Allocation allocation(const FactorStore& store, std::int64_t budget) const {

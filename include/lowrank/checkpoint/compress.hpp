@@ -26,9 +26,9 @@
 #include <lowrank/decompose.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/factors.hpp>
+#include <lowrank/stopwatch.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -164,16 +164,12 @@ public:
         for (const auto& shard : model_.shards()) write_shard(*shard);
         write_index();
         out_.commit();
-        report_.seconds = since(start_);
+        report_.seconds = watch_.seconds();
         report_.peak_resident_bytes = peak_resident_bytes();
         return std::move(report_);
     }
 
 private:
-    using Clock = std::chrono::steady_clock;
-
-    static double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
     /// A full disk is better found now than after all the work.
     void require_space() const {
         if (!plan_.exact) return;
@@ -229,25 +225,25 @@ private:
 
     void copy_tensor(SafetensorsWriter& file, const SafetensorsReader& shard, const TensorInfo& tensor) {
         file.begin(tensor.name, tensor.dtype, tensor.shape);
-        Clock::time_point start = Clock::now();
+        Stopwatch piece_watch;
         shard.stream(tensor, [&](std::span<const std::byte> piece) {
             file.write(piece);
-            remaining_.bytes_done(piece.size(), since(start));
-            start = Clock::now();
+            remaining_.bytes_done(piece.size(), piece_watch.seconds());
+            piece_watch = Stopwatch();
             tell(nullptr);
         });
     }
 
     void compress_layer(SafetensorsWriter& file, const SafetensorsReader& shard, const PlannedLayer& layer,
                         CompressedLayer& result) {
-        const Clock::time_point start = Clock::now();
+        const Stopwatch own;
         if (!result.choice || !result.choice->dense) {
             visit_scalar(layer.weight->dtype, [&]<class T>(std::type_identity<T>) {
                 factorise_.template write<T>(file, shard, layer, result);
             });
         }
         if (result.choice->dense) copy_tensor(file, shard, *layer.weight);
-        result.seconds = since(start);
+        result.seconds = own.seconds();
         // By the plan: the estimate counted a layer whose rule chose dense like any other.
         remaining_.layer_done(planned(layer), *result.seconds);
     }
@@ -264,7 +260,7 @@ private:
     void tell(const CompressedLayer* layer) const {
         if (!options_.progress) return;
         options_.progress({layer, static_cast<std::int64_t>(done_), static_cast<std::int64_t>(report_.layers.size()),
-                           since(start_), remaining_.seconds()});
+                           watch_.seconds(), remaining_.seconds()});
     }
 
     Factoriser factorise_;
@@ -272,7 +268,7 @@ private:
     const CompressPlan& plan_;
     OutputFolder& out_;
     const CompressOptions& options_;
-    Clock::time_point start_ = Clock::now();
+    Stopwatch watch_;
     CompressReport report_;
     std::vector<std::filesystem::path> others_;
     RemainingTime remaining_;
