@@ -20,9 +20,9 @@ namespace {
 
 const cpu::Context kCpu;
 
-enum class Shape { gaussian, power, spiked, clustered, staircase, geometric, flat };
-constexpr Shape kShapes[] = {Shape::gaussian,  Shape::power,     Shape::spiked, Shape::clustered,
-                             Shape::staircase, Shape::geometric, Shape::flat};
+enum class Shape { gaussian, power, steep, spiked, clustered, staircase, geometric, flat };
+constexpr Shape kShapes[] = {Shape::gaussian,  Shape::power,     Shape::steep,     Shape::spiked,
+                             Shape::clustered, Shape::staircase, Shape::geometric, Shape::flat};
 
 std::vector<double> values(Shape shape, std::int64_t count, std::int64_t rank) {
     std::vector<double> s;
@@ -32,6 +32,7 @@ std::vector<double> values(Shape shape, std::int64_t count, std::int64_t rank) {
         switch (shape) {
             case Shape::gaussian: s.push_back(edge); break;
             case Shape::power: s.push_back(std::pow(static_cast<double>(i + 1), -0.5)); break;
+            case Shape::steep: s.push_back(std::pow(static_cast<double>(i + 1), -2)); break;
             case Shape::spiked: s.push_back(i < 5 ? 30 * edge : edge); break;
             case Shape::clustered: s.push_back(i < rank / 2 ? 1 : 0.3); break;
             case Shape::staircase: s.push_back(std::pow(2.0, -std::floor(10 * t))); break;
@@ -114,6 +115,20 @@ TEST_CASE("The fast method agrees with the exact one, in every type", "[decompos
     check(test::rounded<double>(w));
     check(test::rounded<bf16>(w));
     check(test::rounded<f16>(w));
+}
+
+TEST_CASE("Directions far below the first are found, or the method is the exact one", "[decompose][fast]") {
+    for (const double power : {-1.5, -2.0, -3.0}) {
+        std::vector<double> s;
+        for (int i = 0; i < 240; ++i) s.push_back(std::pow(i + 1, power));
+        const Dense w = test::with_spectrum(300, 240, s, 19);
+        for (const std::int64_t rank : {20, 90}) {
+            CAPTURE(power, rank);
+            const auto factors =
+                decompose(kCpu, test::rounded<double>(w), {.rank = fixed_rank(rank), .method = Method::fast});
+            CHECK(error_norm(w, factors) <= 1.001 * tail_norm(s, rank) + 300 * 0x1p-52 * w.norm());
+        }
+    }
 }
 
 TEST_CASE("W1 of the fast method is orthonormal on either side", "[decompose][fast]") {

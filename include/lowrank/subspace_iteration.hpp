@@ -9,9 +9,7 @@
 // of it. Simulated for Gaussian matrices, wanted rank 0.15 n, this needs 7.9 rank columns of products for an excess of
 // 1e-3; the cut at the mean alone needs 11.2.
 //
-// The shortfall is estimated, not assumed. In the average case (Halko, Martinsson, Tropp 2011, section 10) the error of
-// direction i is proportional to 1 / p(theta_i)^2 for the product p of all filters so far. So the gain in E that one
-// filter brought tells the scale, and with it what is left; see shortfall().
+// The shortfall is estimated, not assumed: from the gain in E that the last filter brought (subspace_model.hpp).
 //
 // A Backend does the heavy work; cpu/gram_operator.hpp is one and says what its members mean:
 //
@@ -24,7 +22,16 @@
 //     std::vector<double> ritz_values(q, z);      // z = G q
 //     void rotate(x);                             // x = x V, V the vectors of the last ritz_values(); may be missing
 //     Extraction extract(q, rank);                // Rayleigh-Ritz on A itself
+//
+// A backend whose apply() rounds its operands, for speed, also has
+//
+//     double rounding_variance();                 // mean square of the relative errors
+//     void refine();                              // from here on apply() rounds nothing
+//     std::vector<double> squared_norms(z);       // of the columns
+//     double energy_lost_to_rounding(extraction); // of theta_1 + ... + theta_rank
 #pragma once
+
+#include <lowrank/subspace_model.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -36,16 +43,6 @@
 
 namespace lowrank::detail {
 
-struct SubspaceProblem {
-    std::int64_t order = 0;         ///< of G
-    std::int64_t rank = 0;          ///< wanted
-    double trace = 0;               ///< of G: ||A||_F^2
-    double excess = 0;              ///< allowed: error <= (1 + excess) optimum
-    double least_tail = 0;          ///< below this tail energy, G has lost it to rounding: give up
-    double most_amplification = 0;  ///< by one filter, of theta_1 against theta_rank: more would drown the latter
-    double most_rotated = 0;        ///< the same where the block was rotated to Ritz vectors; if the backend can
-};
-
 enum class SubspaceEnd : std::uint8_t { converged, unresolved, stagnated };
 
 template <class Extraction>
@@ -54,83 +51,6 @@ struct SubspaceResult {
     double excess = 0;  ///< estimate
     SubspaceEnd end = SubspaceEnd::converged;
 };
-
-/// Columns beyond the rank. In simulation a sixteenth needs a little fewer products; an eighth leaves a margin.
-inline std::int64_t oversampling(std::int64_t rank) {
-    return std::max<std::int64_t>(8, (rank + 7) / 8);
-}
-
-/// T_degree((2 x - a) / a), the filter's value at an eigenvalue x >= 0.
-inline double chebyshev_value(int degree, double a, double x) {
-    const double t = (2 * x - a) / a;
-    if (std::abs(t) <= 1) return std::cos(degree * std::acos(t));
-    return std::cosh(degree * std::acosh(std::abs(t))) * (t < 0 && degree % 2 != 0 ? -1 : 1);
-}
-
-/// The filters applied so far and what they say about the error.
-class ErrorModel {
-public:
-    void add_filter(double cut, int degree) { filters_.push_back({cut, degree}); }
-
-    /// sum_ij (theta_i - mu_j) p(mu_j)^2 / p(theta_i)^2 over the wanted directions i and those outside of the block, j:
-    /// proportional to the shortfall, by a constant that is the same for every number of filters. Of the mu only the
-    /// mean is known and that they end near theta_l: taken as theta_l t^g, t uniform in (0, 1), with that mean.
-    [[nodiscard]] double shortfall_shape(const std::vector<double>& theta, std::int64_t rank, double mean) const {
-        constexpr int kPoints = 64;
-        const double edge = theta.back();
-        if (!(edge > 0)) return 0;
-        const double g = mean > 0 ? std::clamp(edge / mean - 1, 0.0, 64.0) : 64.0;
-        double squares = 0;  // mean of p(mu)^2
-        double moments = 0;  // mean of mu p(mu)^2
-        for (int k = 0; k < kPoints; ++k) {
-            const double mu = edge * std::pow((k + 0.5) / kPoints, g);
-            const double square = squared_filter(mu, edge);
-            squares += square / kPoints;
-            moments += mu * square / kPoints;
-        }
-        double sum = 0;
-        for (std::int64_t i = 0; i < rank; ++i) {
-            const double x = theta[static_cast<std::size_t>(i)];
-            sum += std::max(0.0, x * squares - moments) / squared_filter(x, edge);
-        }
-        return sum;
-    }
-
-private:
-    struct Filter {
-        double cut;
-        int degree;
-    };
-
-    /// p(x)^2, where the first product with G is the filter p(x) = x.
-    [[nodiscard]] double squared_filter(double x, double edge) const {
-        double filter = x / edge;
-        for (const Filter& f : filters_) filter *= chebyshev_value(f.degree, f.cut, x);
-        return filter * filter;
-    }
-
-    std::vector<Filter> filters_;
-};
-
-/// How much more than the model says the shortfall is taken to be. Measured: at orders from 1024 it is up to 6.3 times
-/// that; at order 240, where few directions near the cut decide and averages say little, up to 13 times.
-inline double bias(std::int64_t order) {
-    return 3.5 * (1 + 256 / static_cast<double>(order));
-}
-
-/// What is left of the shortfall, apart from the bias, when the last filter gained `gain` and the model says that it
-/// left `ratio` of it.
-inline double shortfall(double gain, double ratio) {
-    constexpr double kMostCredible = 0.95;  // the model knows nothing of a filter that does nothing
-    ratio = std::min(ratio, kMostCredible);
-    return std::max(gain, 0.0) * ratio / (1 - ratio);
-}
-
-inline double sum_of_leading(const std::vector<double>& theta, std::int64_t rank) {
-    double sum = 0;
-    for (std::int64_t i = 0; i < rank; ++i) sum += theta[static_cast<std::size_t>(i)];
-    return sum;
-}
 
 template <class Backend>
 class SubspaceIteration {
@@ -151,24 +71,35 @@ public:
         double last_energy = 0;
         for (int round = 0; round < kMostRounds; ++round) {
             backend_.apply(1, q, 0, z);
-            const std::vector<double> theta = backend_.ritz_values(q, z);
+            std::vector<double> theta = backend_.ritz_values(q, z);
+            if (round == 0 && refine(theta)) {
+                backend_.apply(1, q, 0, z);
+                theta = backend_.ritz_values(q, z);
+            }
             const double before = sum_of_leading(theta, problem_.rank);
             const double tail = problem_.trace - before;
             if (!(tail > problem_.least_tail)) return {{}, 0, SubspaceEnd::unresolved};
             const double mean = mean_outside(theta);
-            const double cut = std::max(mean + kEdge * (theta.back() - mean), kLeastCut * theta.front());
+            // What is not above the cut is filtered away, wanted or not.
+            const double least_cut = problem_.unit * theta.front();
+            if (!(theta[static_cast<std::size_t>(problem_.rank - 1)] > least_cut))
+                return {{}, 0, SubspaceEnd::unresolved};
+            const double cut = std::max(mean + kEdge * (theta.back() - mean), least_cut);
             const double here = round == 0 ? tail : left_of(before - last_energy, theta, mean);
             last_energy = before;
             const double expected = round == 1 ? kFirstDoubt * here : here;
-            const bool enough = round > 0 && expected <= allowed(tail);
+            const bool enough = round > 0 && expected + lost_in_filters_ <= allowed(tail);
             bool last = enough;
             if (!enough) {
                 const int wanted = round == 0 ? kFirstDegree : choose_degree(theta, cut, mean, expected, tail);
-                const int degree = tame(wanted, theta, cut, q, z);
-                filter(q, z, cut, degree);
+                const bool may_be_last = round > 0 || problem_.excess >= kLoose;
+                const double bearable = may_be_last ? allowed(tail, kRoundingPart) : kFirstMayLose * tail;
+                const Tamed tamed = tame(wanted, theta, cut, mean, bearable, q, z);
+                filter(q, z, cut, tamed.degree);
                 previous_ = model_;
-                model_.add_filter(cut, degree);
-                last = degree == wanted && (round > 0 || problem_.excess >= kLoose);
+                model_.add_filter(cut, tamed.degree);
+                lost_in_filters_ = lost_in_filters_ * reduction(theta, mean) + tamed.lost;
+                last = tamed.degree == wanted && may_be_last;
             }
             backend_.orthonormalize(q, z, last);
             if (!last) continue;
@@ -176,12 +107,13 @@ public:
             const double after = sum_of_leading(extraction.ritz_values, problem_.rank);
             double left = expected;
             if (!enough) {
-                left = left_of(after - before, extraction.ritz_values, mean);
+                left = left_of(after - lost_to_rounding_of(extraction) - before, extraction.ritz_values, mean);
                 if (round == 0) left *= kFirstDoubt;
             }
+            left += lost_in_filters_;
             const double now = problem_.trace - after;
             if (left <= allowed(now, round == 0 ? kAcceptFirst : kAccept))
-                return {std::move(extraction), excess_of(left, now), SubspaceEnd::converged};
+                return {std::move(extraction), excess_of(left + lost_in_gram_, now), SubspaceEnd::converged};
         }
         return {{}, 0, SubspaceEnd::stagnated};
     }
@@ -190,14 +122,38 @@ private:
     // Enough for any spectrum seen; without them a hopeless case would run on.
     static constexpr int kMostRounds = 24;
     static constexpr double kEdge = 0.9;
-    static constexpr double kLeastCut = 1e-7;
     static constexpr int kFirstDegree = 3;
     static constexpr double kLoose = 5e-3;  ///< from here on one filter may do
     static constexpr int kMostDegree = 12;
-    static constexpr double kAim = 0.7;          ///< part of the excess that is aimed at
-    static constexpr double kAccept = 0.75;      ///< and that an estimate may be
-    static constexpr double kAcceptFirst = 0.9;  ///< one that includes kFirstDoubt
-    static constexpr double kFirstDoubt = 3;     ///< measured: what the first gain says is up to 2.8 times too little
+    static constexpr double kAim = 0.7;            ///< part of the excess that is aimed at
+    static constexpr double kAccept = 0.75;        ///< and that an estimate may be
+    static constexpr double kAcceptFirst = 0.9;    ///< one that includes kFirstDoubt
+    static constexpr double kRoundingPart = 0.2;   ///< of the excess that rounding may take
+    static constexpr double kFirstMayLose = 0.05;  ///< part of the tail: the next filter wins it back
+    static constexpr double kFirstDoubt = 3;       ///< measured: what the first gain says is up to 2.8 times too little
+
+    static constexpr bool kRounds = requires(Backend & backend) { backend.refine(); };
+    [[nodiscard]] double variance() const {
+        if constexpr (kRounds) return backend_.rounding_variance();
+        return 0;
+    }
+    /// Has the backend round no more if that costs more than a small part of the shortfall that is allowed: true if so.
+    bool refine(const std::vector<double>& theta) {
+        if constexpr (kRounds) {
+            if (variance() == 0) return false;
+            const double tail = problem_.trace - sum_of_leading(theta, problem_.rank);
+            lost_in_gram_ = lost_in_gram(theta, problem_, mean_outside(theta), variance());
+            if (lost_in_gram_ < allowed(tail, kRoundingPart)) return false;
+            lost_in_gram_ = 0;
+            backend_.refine();
+            return true;
+        }
+        return false;
+    }
+    [[nodiscard]] double lost_to_rounding_of(const Extraction& extraction) {
+        if constexpr (kRounds) return backend_.energy_lost_to_rounding(extraction);
+        return 0;
+    }
 
     /// Shortfall at which the error is (1 + excess) times the optimum: (tail - d)(1 + e)^2 = tail.
     [[nodiscard]] double allowed(double tail, double part = kAim) const {
@@ -218,32 +174,48 @@ private:
                previous_.shortfall_shape(theta, problem_.rank, mean);
     }
     /// The shortfall that is left after the last filter gained `gain`.
-    [[nodiscard]] double left_of(double gain, const std::vector<double>& theta, double mean) const {
-        return bias(problem_.order) * shortfall(gain, reduction(theta, mean));
+    [[nodiscard]] double left_of(double gain, const std::vector<double>& theta, double mean) {
+        const double doubt = uncertainty_of_gain(theta, problem_, variance());
+        return bias(problem_.order) * shortfall(std::max(gain, 0.0) + doubt, reduction(theta, mean));
     }
 
-    /// The largest degree up to `degree` whose filter does not drown the wanted directions in the leading ones. If that
-    /// is less than `degree`, the columns of q, and z with them, first become Ritz vectors where the backend can do it:
-    /// then each column grows by the filter's value at its own Ritz value, and holds little of the leading directions.
+    struct Tamed {
+        int degree;
+        double lost;  ///< to the rounding of its products
+    };
+
+    /// The largest degree up to `degree` whose filter does not drown the wanted directions in the leading ones, and
+    /// whose products lose no more than `bearable` to their rounding. If that is less than `degree`, the columns of q,
+    /// and z with them, first become Ritz vectors where the backend can do it: then each column grows by the filter's
+    /// value at its own Ritz value, and holds little of the leading directions.
     template <class Block>
-    int tame(int degree, const std::vector<double>& theta, double cut, Block& q, Block& z) {
-        const int mixed = tamed(degree, theta, cut, problem_.most_amplification);
+    Tamed tame(int degree, const std::vector<double>& theta, double cut, double mean, double bearable, Block& q,
+               Block& z) {
+        const double rounding = variance();
+        const auto largest = [&](double most_amplification, const std::vector<double>& held) {
+            const double least = theta[static_cast<std::size_t>(problem_.rank - 1)];
+            for (int d = degree;; --d) {
+                const double lost = rounding > 0 ? lost_in_filter(theta, problem_, mean, rounding, cut, d, held) : 0.0;
+                const double amplification = std::abs(chebyshev_value(d, cut, theta.front())) /
+                                             std::max(1.0, std::abs(chebyshev_value(d, cut, least)));
+                if (d == 1 || (amplification <= most_amplification && lost <= bearable)) return Tamed{d, lost};
+            }
+        };
+        std::vector<double> held;
+        if constexpr (kRounds) {
+            if (rounding > 0) held = leaks(theta, backend_.squared_norms(z));
+        }
+        const Tamed mixed = largest(problem_.most_amplification, held);
         if constexpr (requires { backend_.rotate(q); }) {
-            if (mixed < degree) {
+            if (mixed.degree < degree) {
                 backend_.rotate(q);
                 backend_.rotate(z);
-                return tamed(degree, theta, cut, problem_.most_rotated);
+                // By the errors of the product that the Ritz vectors were found with.
+                std::fill(held.begin(), held.end(), 4 * rounding / static_cast<double>(problem_.order));
+                return largest(problem_.most_rotated, held);
             }
         }
         return mixed;
-    }
-    [[nodiscard]] int tamed(int degree, const std::vector<double>& theta, double cut, double most) const {
-        const double least = theta[static_cast<std::size_t>(problem_.rank - 1)];
-        while (degree > 1 && std::abs(chebyshev_value(degree, cut, theta.front())) >
-                                 most * std::max(1.0, std::abs(chebyshev_value(degree, cut, least)))) {
-            --degree;
-        }
-        return degree;
     }
     /// The smallest degree after which, by the model, the estimate will be as wanted when `here` is left now, all of
     /// which may show as gain.
@@ -278,7 +250,9 @@ private:
     SubspaceProblem problem_;
     std::int64_t columns_;
     ErrorModel model_;
-    ErrorModel previous_;  ///< before the last filter
+    ErrorModel previous_;         ///< before the last filter
+    double lost_in_gram_ = 0;     ///< to the rounding of A and G
+    double lost_in_filters_ = 0;  ///< to the rounding of the blocks, so far
 };
 
 }  // namespace lowrank::detail

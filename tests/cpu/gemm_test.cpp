@@ -24,6 +24,7 @@ using lowrank::MatrixView;
 using lowrank::cpu::Context;
 using lowrank::cpu::ContextOptions;
 using lowrank::cpu::Isa;
+using lowrank::cpu::Operands;
 using lowrank::cpu::Transpose;
 
 std::vector<Isa> levels() {
@@ -133,6 +134,47 @@ TEST_CASE("gemm is within its error bound on every level, type, transposition an
     }
     SECTION("float in, double out") {
         check_shapes<float, float, double>();
+    }
+}
+
+template <class S>
+void check_rounded(const Context& context, std::int64_t m, std::int64_t n, std::int64_t k, Transpose ta, Transpose tb) {
+    const bool rounds = context.isa() >= Isa::avx512_bf16;
+    const auto a = random_matrix<S>(ta == Transpose::yes ? k : m, ta == Transpose::yes ? m : k, 1);
+    const auto b = random_matrix<S>(tb == Transpose::yes ? n : k, tb == Transpose::yes ? k : n, 2);
+    const auto narrow = [](const Matrix<S>& from) {
+        Matrix<bf16> to(from.rows(), from.cols());
+        for (std::size_t i = 0; i < to.size(); ++i) to.data()[i] = bf16(static_cast<float>(from.data()[i]));
+        return to;
+    };
+    Matrix<float> c(m, n), expected(m, n), symmetric(m, m), expected_symmetric(m, m);
+    gemm(context, 0.5F, a, ta, b, tb, 0.0F, c.view(), Operands::rounded);
+    gram(context, 0.5F, a, ta, 0.0F, symmetric.view(), Operands::rounded);
+    if (rounds) {
+        gemm(context, 0.5F, narrow(a), ta, narrow(b), tb, 0.0F, expected.view());
+        gram(context, 0.5F, narrow(a), ta, 0.0F, expected_symmetric.view());
+    } else {
+        gemm(context, 0.5F, a, ta, b, tb, 0.0F, expected.view());
+        gram(context, 0.5F, a, ta, 0.0F, expected_symmetric.view());
+    }
+    CAPTURE(isa_name(context.isa()), m, n, k, ta == Transpose::yes, tb == Transpose::yes);
+    CHECK(std::equal(c.data(), c.data() + c.size(), expected.data()));
+    CHECK(std::equal(symmetric.data(), symmetric.data() + symmetric.size(), expected_symmetric.data()));
+}
+
+TEST_CASE("Rounded operands are the nearest bf16 where these are faster, else untouched", "[gemm]") {
+    const std::int64_t shapes[][3] = {{1, 1, 1},   {3, 1, 9},    {2, 5, 1},     {7, 15, 8},   {14, 32, 16},
+                                      {15, 33, 2}, {13, 31, 17}, {29, 65, 385}, {6, 16, 769}, {57, 49, 131}};
+    for (Isa isa : levels()) {
+        const Context context(ContextOptions{.threads = 2, .isa = isa});
+        for (const auto& [m, n, k] : shapes) {
+            for (Transpose ta : {Transpose::no, Transpose::yes}) {
+                for (Transpose tb : {Transpose::no, Transpose::yes}) {
+                    check_rounded<float>(context, m, n, k, ta, tb);
+                    check_rounded<f16>(context, m, n, k, ta, tb);
+                }
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 #include <lowrank/spectrum.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -27,18 +28,25 @@ namespace detail {
 
 /// Undoes the scaling of the weight: W2 and the singular values carry it.
 template <ComputeScalar T>
-void unscale(Factors<T>& factors, int exponent, const std::string& name) {
+void unscale(const Context& context, Factors<T>& factors, int exponent, const std::string& name) {
     if (exponent == 0) return;
     for (T& s : factors.singular_values) s = std::ldexp(s, exponent);
-    for (std::int64_t i = 0; i < factors.w2.rows(); ++i) {
+    // Two powers of two, as one alone may leave the range.
+    const T half = std::ldexp(T{1}, exponent / 2);
+    const T rest = std::ldexp(T{1}, exponent - exponent / 2);
+    std::atomic<bool> overflow{false};
+    context.parallel_for(factors.w2.rows(), [&](std::int64_t i) {
+        T* row = factors.w2.row(i);
+        bool finite = true;
         for (std::int64_t j = 0; j < factors.w2.cols(); ++j) {
-            T& entry = factors.w2(i, j);
-            entry = std::ldexp(entry, exponent);
-            if (!is_finite(entry)) {
-                throw ValueError("the factors of " + name + " overflow its type: its entries are near the largest " +
-                                 "number; scale the weight down");
-            }
+            row[j] = row[j] * half * rest;
+            finite = finite && is_finite(row[j]);
         }
+        if (!finite) overflow.store(true, std::memory_order_relaxed);
+    });
+    if (overflow) {
+        throw ValueError("the factors of " + name + " overflow its type: its entries are near the largest number; " +
+                         "scale the weight down");
     }
 }
 
@@ -144,7 +152,7 @@ Factors<compute_t<S>> decompose_weight(const Context& context, MatrixView<const 
         }
         if (!factors) factors = detail::exact_factors(context, weight, scale, options);
     }
-    detail::unscale(*factors, scale.exponent, options.name);
+    detail::unscale(context, *factors, scale.exponent, options.name);
     return std::move(*factors);
 }
 

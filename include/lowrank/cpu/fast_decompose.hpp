@@ -52,7 +52,8 @@ std::optional<LeadingPart<T>> leading_part_in(const Context& context, MatrixView
     constexpr double kMostAmplification = std::is_same_v<T, float> ? 1e6 : 1e12;
     constexpr double kMostRotated = std::is_same_v<T, float> ? 1e10 : 1e20;
     lowrank::detail::SubspaceIteration<GramOperator<S, T>> iteration(
-        gram, {order, rank, scale.squared_norm, options.excess, least_tail, kMostAmplification, kMostRotated});
+        gram, {order, std::max(a.rows(), a.cols()), rank, scale.squared_norm, options.excess, least_tail,
+               std::numeric_limits<T>::epsilon(), kMostAmplification, kMostRotated});
     auto result = iteration.run();
     if (result.end != lowrank::detail::SubspaceEnd::converged) return std::nullopt;
     return LeadingPart<T>{std::move(result.extraction), result.excess};

@@ -43,12 +43,13 @@ public:
     GramOperator(const Context& context, MatrixView<const S> a, T scale, std::uint64_t seed, std::int64_t columns,
                  int products)
         : context_(context), a_(a), scale_(scale), seed_(seed), wide_(a.cols() > a.rows()) {
+        if (std::is_same_v<T, float> && context.isa() >= Isa::avx512_bf16) operands_ = Operands::rounded;
         const auto n = static_cast<double>(order());
         const auto m = static_cast<double>(std::max(a.rows(), a.cols()));
         const double block = static_cast<double>(columns) * products;
         if (m * n * n + 2 * n * n * block > 4 * m * n * block) return;
         gram_ = Matrix<T>::uninitialized(order(), order());
-        gram(context_, scale_ * scale_, a_, wide_ ? Transpose::no : Transpose::yes, T{0}, gram_->view());
+        form_gram();
     }
 
     [[nodiscard]] std::int64_t order() const { return std::min(a_.rows(), a_.cols()); }
@@ -68,16 +69,25 @@ public:
     /// The same size, its entries still to be written.
     [[nodiscard]] Block block(std::int64_t columns) const { return Block::uninitialized(order(), columns); }
 
+    /// Mean square of the relative error by which operands of apply() are rounded; 0 if they are not.
+    [[nodiscard]] double rounding_variance() const { return operands_ == Operands::rounded ? kBf16Variance : 0; }
+
+    /// From here on apply() rounds nothing.
+    void refine() {
+        operands_ = Operands::exact;
+        if (gram_ && !std::is_same_v<S, bf16>) form_gram();
+    }
+
     /// z = alpha G q + beta z
     void apply(double alpha, const Block& q, double beta, Block& z) {
         if (gram_) {
             gemm(context_, static_cast<T>(alpha), *gram_, Transpose::no, q, Transpose::no, static_cast<T>(beta),
-                 z.view());
+                 z.view(), operands_);
             return;
         }
-        const Block y = long_product(q);
+        const Block y = long_product(q, operands_);
         gemm(context_, static_cast<T>(alpha) * scale_, a_, wide_ ? Transpose::no : Transpose::yes, y, Transpose::no,
-             static_cast<T>(beta), z.view());
+             static_cast<T>(beta), z.view(), operands_);
     }
 
     /// y += alpha x
@@ -103,17 +113,19 @@ public:
                             to_working_accuracy ? Orthonormal::to_working_accuracy : Orthonormal::roughly);
     }
 
-    /// Eigenvalues of q^T z = q^T G q, descending; the eigenvectors are kept for rotate().
+    /// Eigenvalues of q^T z = q^T G q, descending.
     [[nodiscard]] std::vector<double> ritz_values(const Block& q, const Block& z) {
         auto t = Matrix<T>::uninitialized(q.cols(), q.cols());
         gemm(context_, T{1}, q, Transpose::yes, z, Transpose::no, T{0}, t.view());
-        SymmetricEigen<T> eigen = symmetric_eigen<T>(context_, t.view());
-        ritz_vectors_ = std::move(eigen.vt);
-        return std::move(eigen.values);
+        std::vector<double> values = symmetric_eigen<T>(context_, t.view(), false).values;
+        projected_ = std::move(t);
+        ritz_vectors_ = {};
+        return values;
     }
 
     /// x = x V, V the eigenvectors of the last ritz_values().
-    void rotate(Block& x) const {
+    void rotate(Block& x) {
+        if (ritz_vectors_.size() == 0) ritz_vectors_ = symmetric_eigen<T>(context_, projected_.view()).vt;
         Block rotated = block(x.cols());
         gemm(context_, T{1}, x, Transpose::no, ritz_vectors_, Transpose::yes, T{0}, rotated.view());
         x = std::move(rotated);
@@ -122,7 +134,7 @@ public:
     /// The best triplets that lie in the span of q, which is orthonormal: from y = A q, never from G, so that their
     /// accuracy is A's. Consumes q.
     [[nodiscard]] Extraction extract(Block& q, std::int64_t rank) const {
-        const Block y = long_product(q);
+        const Block y = long_product(q, Operands::exact);
         auto t = Matrix<T>::uninitialized(q.cols(), q.cols());
         gram(context_, T{1}, y, Transpose::yes, T{0}, t.view());
         const SymmetricEigen<T> eigen = symmetric_eigen<T>(context_, t.view());
@@ -133,21 +145,15 @@ public:
         result.short_side = Matrix<T>::uninitialized(q.rows(), rank);
         gemm(context_, T{1}, y, Transpose::no, leading, Transpose::yes, T{0}, result.long_side.view());
         gemm(context_, T{1}, q, Transpose::no, leading, Transpose::yes, T{0}, result.short_side.view());
-        take_column_norms(result);
+        // More accurate than the eigenvalues, as sums in double.
+        const std::vector<double> norms = squared_norms(result.long_side);
+        std::copy(norms.begin(), norms.end(), result.ritz_values.begin());
         return result;
     }
 
-private:
-    /// scale A q or scale A^T q: m x columns.
-    [[nodiscard]] Block long_product(const Block& q) const {
-        auto y = Block::uninitialized(std::max(a_.rows(), a_.cols()), q.cols());
-        gemm(context_, scale_, a_, wide_ ? Transpose::yes : Transpose::no, q, Transpose::no, T{0}, y.view());
-        return y;
-    }
-
-    /// The squared norms of the triplets, summed in double, are more accurate than the eigenvalues.
-    void take_column_norms(Extraction& result) const {
-        const Matrix<T>& y = result.long_side;
+    /// Of the columns.
+    [[nodiscard]] std::vector<double> squared_norms(const Block& y) const {
+        std::vector<double> result(static_cast<std::size_t>(y.cols()));
         constexpr std::int64_t kColumns = 64;
         context_.parallel_for((y.cols() + kColumns - 1) / kColumns, [&](std::int64_t part) {
             const std::int64_t begin = part * kColumns;
@@ -159,8 +165,56 @@ private:
                     sums[j] += static_cast<double>(row[j]) * static_cast<double>(row[j]);
                 }
             }
-            std::copy_n(sums, count, result.ritz_values.begin() + begin);
+            std::copy_n(sums, count, result.begin() + begin);
         });
+        return result;
+    }
+
+    /// How much more energy the triplets have than apply() would show of their vectors: of some of them, for all.
+    [[nodiscard]] double energy_lost_to_rounding(const Extraction& triplets) {
+        if (operands_ == Operands::exact) return 0;
+        // Vectors that are much alike, as those of a constant weight, lose much alike; they are among the leading ones.
+        constexpr std::int64_t kLeading = 48;
+        constexpr std::int64_t kEvery = 8;
+        const std::int64_t rank = triplets.short_side.cols();
+        std::vector<std::int64_t> chosen;
+        for (std::int64_t k = 0; k < rank; k += k < kLeading ? 1 : kEvery) chosen.push_back(k);
+        const auto count = static_cast<std::int64_t>(chosen.size());
+        Block v = block(count);
+        for_rows(v, [&](std::int64_t i) {
+            for (std::int64_t k = 0; k < count; ++k)
+                v(i, k) = triplets.short_side(i, chosen[static_cast<std::size_t>(k)]);
+        });
+        Block z = block(count);
+        apply(1, v, 0, z);
+        std::vector<double> shown(chosen.size());
+        for (std::int64_t i = 0; i < z.rows(); ++i) {
+            for (std::int64_t k = 0; k < count; ++k) {
+                shown[static_cast<std::size_t>(k)] += static_cast<double>(v(i, k)) * static_cast<double>(z(i, k));
+            }
+        }
+        double lost = 0;
+        for (std::size_t k = 0; k < shown.size(); ++k) {
+            const std::int64_t place = chosen[k];
+            const double alike = static_cast<double>(place < kLeading ? 1 : std::min(kEvery, rank - place));
+            lost += alike * (triplets.ritz_values[static_cast<std::size_t>(place)] - shown[k]);
+        }
+        return lost;
+    }
+
+private:
+    /// Relative error of numbers of even spread of logarithms, rounded to 8 bits: (2^-7)^2 / 12 * 3 / (8 ln 2).
+    static constexpr double kBf16Variance = 2.75e-6;
+
+    void form_gram() {
+        gram(context_, scale_ * scale_, a_, wide_ ? Transpose::no : Transpose::yes, T{0}, gram_->view(), operands_);
+    }
+
+    /// scale A q or scale A^T q: m x columns.
+    [[nodiscard]] Block long_product(const Block& q, Operands operands) const {
+        auto y = Block::uninitialized(std::max(a_.rows(), a_.cols()), q.cols());
+        gemm(context_, scale_, a_, wide_ ? Transpose::yes : Transpose::no, q, Transpose::no, T{0}, y.view(), operands);
+        return y;
     }
 
     template <class F>
@@ -176,8 +230,10 @@ private:
     T scale_;
     std::uint64_t seed_;
     bool wide_;
+    Operands operands_ = Operands::exact;
     std::optional<Matrix<T>> gram_;
-    Matrix<T> ritz_vectors_;  ///< as rows
+    Matrix<T> projected_;     ///< q^T G q of the last ritz_values()
+    Matrix<T> ritz_vectors_;  ///< of that, as rows; computed when they are asked for
 };
 
 }  // namespace lowrank::cpu::detail

@@ -64,7 +64,7 @@ public:
             if (k < end) return k;
             if (end == n_) break;
             const MatrixView<const double> panel = panel_.view().block(0, end, end - begin, n_ - end);
-            product(context_, Part::upper, -1.0, panel, Transpose::yes, panel, Transpose::no, 1.0,
+            product(context_, Part::upper, Operands::exact, -1.0, panel, Transpose::yes, panel, Transpose::no, 1.0,
                     a_.view().block(end, end, n_ - end, n_ - end));
         }
         return n_;

@@ -102,7 +102,7 @@ void tridiagonal_ql(const Context& context, std::vector<double>& d, std::vector<
 
 }  // namespace detail
 
-/// `a` is order x order, symmetric (the lower triangle is read) and finite. Throws ShapeError if it is not square,
+/// `a` is order x order, symmetric (the upper triangle is read) and finite. Throws ShapeError if it is not square,
 /// BackendError if the iteration does not converge. The same result for any number of threads.
 template <ComputeScalar T>
 SymmetricEigen<T> symmetric_eigen(const Context& context, MatrixView<const T> a, bool want_vectors = true) {
@@ -116,14 +116,18 @@ SymmetricEigen<T> symmetric_eigen(const Context& context, MatrixView<const T> a,
 
     T largest = 0;
     for (std::int64_t i = 0; i < n; ++i) {
-        for (std::int64_t j = 0; j <= i; ++j) largest = std::max(largest, std::abs(a(i, j)));
+        for (std::int64_t j = i; j < n; ++j) largest = std::max(largest, std::abs(a(i, j)));
     }
     int exponent = 0;
     if (largest > 0) static_cast<void>(std::frexp(largest, &exponent));
-    auto scaled = Matrix<T>::uninitialized(n, n);  // by a power of two, so that no square leaves the range
+    // Scaled by a power of two, so that no square leaves the range; in two factors, as one alone may leave it.
+    const T half = std::ldexp(T{1}, -exponent / 2);
+    const T rest = std::ldexp(T{1}, -exponent + exponent / 2);
+    auto scaled = Matrix<T>::uninitialized(n, n);
     for (std::int64_t i = 0; i < n; ++i) {
-        for (std::int64_t j = 0; j <= i; ++j) scaled(i, j) = scaled(j, i) = std::ldexp(a(i, j), -exponent);
+        for (std::int64_t j = i; j < n; ++j) scaled(i, j) = a(i, j) * half * rest;
     }
+    detail::mirror_upper(context, scaled.view());
     detail::Tridiagonal<T> tridiagonal = detail::tridiagonalize(context, scaled);
     std::vector<double>& d = tridiagonal.diagonal;
     Matrix<T> vt;

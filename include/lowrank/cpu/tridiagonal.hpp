@@ -52,31 +52,34 @@ Tridiagonal<T> tridiagonalize(const Context& context, Matrix<T>& a) {
     // Rows that one task updates; and the order below which a second thread costs more than it brings, also on a busy
     // machine, where the start of each of the n passes may have to wait; estimated, not measured.
     constexpr std::int64_t kTaskRows = 64;
+    constexpr std::int64_t kAligned = 64 / sizeof(T);
     constexpr std::int64_t kParallelFrom = 2048;
     const auto kernel = rank_two_dot_for<T>(context.isa());
     const std::int64_t n = a.rows();
     const auto size = static_cast<std::size_t>(n);
     Tridiagonal<T> result{std::vector<double>(size), std::vector<double>(size), Matrix<T>(n, n), std::vector<T>(size)};
-    std::vector<T> w(size);  // of the last reflection, with v in the row before
+    Matrix<T> last_w(1, n);  // of the last reflection, with v in the row before; aligned as its rows are
+    T* w = last_w.row(0);
     std::vector<T> product(size);
-    const std::vector<T> zero(size);
-    const T* last_v = zero.data();
+    const Matrix<T> zero(1, n);
+    const T* last_v = zero.row(0);
     for (std::int64_t k = 0; k < n; ++k) {
         // Row k still lacks the last reflection's update; so do the rows below, which the pass then gives them.
         T* row = a.row(k);
-        for (std::int64_t j = k; j < n; ++j)
-            row[j] -= last_v[k] * w[static_cast<std::size_t>(j)] + w[static_cast<std::size_t>(k)] * last_v[j];
+        for (std::int64_t j = k; j < n; ++j) row[j] -= last_v[k] * w[j] + w[k] * last_v[j];
         result.diagonal[static_cast<std::size_t>(k)] = row[k];
         if (k + 1 == n) break;
         T* v = result.reflections.row(k);
         std::copy(row + k + 1, row + n, v + k + 1);
         T& tau = result.tau[static_cast<std::size_t>(k)];
         result.subdiagonal[static_cast<std::size_t>(k)] = make_reflection(v + k + 1, n - k - 1, tau);
+        // From a column on that is aligned where rows are; of what lies before k + 1, v is zero and nothing is read
+        // again.
+        const std::int64_t from = (k + 1) / kAligned * kAligned;
         const auto pass = [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t i = begin; i < end; ++i) {
                 product[static_cast<std::size_t>(i)] =
-                    kernel(n - k - 1, a.row(i) + k + 1, last_v[i], w[static_cast<std::size_t>(i)], last_v + k + 1,
-                           w.data() + k + 1, v + k + 1);
+                    kernel(n - from, a.row(i) + from, last_v[i], w[i], last_v + from, w + from, v + from);
             }
         };
         const std::int64_t rows = n - k - 1;
@@ -93,7 +96,7 @@ Tridiagonal<T> tridiagonalize(const Context& context, Matrix<T>& a) {
         }
         const T half = static_cast<T>(dot * tau * tau / 2);
         for (std::int64_t j = k + 1; j < n; ++j) {
-            w[static_cast<std::size_t>(j)] = tau * product[static_cast<std::size_t>(j)] - half * v[j];
+            w[j] = tau * product[static_cast<std::size_t>(j)] - half * v[j];
         }
         last_v = v;
     }

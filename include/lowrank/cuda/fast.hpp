@@ -85,6 +85,7 @@ std::optional<Factors<compute_t<T>, DeviceSpace>> fast_factors(Context& context,
                          weight.doing());
     const lowrank::detail::SubspaceProblem problem{
         .order = n,
+        .long_side = m,
         .rank = rank,
         .trace = energy,
         .excess = options.excess,
@@ -93,6 +94,7 @@ std::optional<Factors<compute_t<T>, DeviceSpace>> fast_factors(Context& context,
         // weights have a part of 1 / sqrt(n); four times that is assumed.
         .least_tail = 10 * std::sqrt(static_cast<double>(rank)) * (kUlp / 2) * 4 * energy /
                       std::sqrt(static_cast<double>(n)) / options.excess,
+        .unit = std::numeric_limits<C>::epsilon(),
         // So that Cholesky-QR in the compute type stays possible: well below u^-1/2.
         .most_amplification = std::is_same_v<C, float> ? 100.0 : 1e6};
     auto result = lowrank::detail::SubspaceIteration<GramOperator<C>>(gram, problem).run();
