@@ -143,12 +143,20 @@ inline void Moments::check(const std::string& name) const {
     const auto refuse = [&](const char* what, std::int64_t i, std::int64_t j) {
         throw ValueError(subject + what + " at row " + std::to_string(i) + ", column " + std::to_string(j));
     };
-    for (std::int64_t i = 0; i < width(); ++i) {
-        for (std::int64_t j = 0; j < width(); ++j) {
+    const auto look_for_errors = [&](std::int64_t i, std::int64_t begin, std::int64_t end) {
+        for (std::int64_t j = begin; j < end; ++j) {
+            if (!is_finite(gram_(j, i))) refuse("is not finite", j, i);
             if (!is_finite(gram_(i, j))) refuse("is not finite", i, j);
-            if (gram_(i, j) != gram_(j, i)) refuse("is not symmetric", i, j);
+            if (gram_(i, j) != gram_(j, i)) refuse("is not symmetric", j, i);
         }
         if (gram_(i, i) < 0) refuse("has a negative sum of squares", i, i);
+    };
+    constexpr std::int64_t kBlock = 64;  // whose columns stay in the cache
+    for (std::int64_t i0 = 0; i0 < width(); i0 += kBlock) {
+        const std::int64_t end = std::min(i0 + kBlock, width());
+        for (std::int64_t j0 = 0; j0 < end; j0 += kBlock) {
+            for (std::int64_t i = i0; i < end; ++i) look_for_errors(i, j0, std::min({j0 + kBlock, i + 1, end}));
+        }
     }
     for (std::size_t j = 0; j < sum_.size(); ++j) {
         if (!is_finite(sum_[j])) refuse("comes with a sum of rows that is not finite", 0, static_cast<std::int64_t>(j));

@@ -94,9 +94,9 @@ struct StoredFactoriser {
         Matrix<C> rest(weight.rows(), weight.cols());
         std::transform(weight.data(), weight.data() + weight.size(), rest.data(),
                        [](T value) { return static_cast<C>(value); });
-        const double norm = cpu::detail::squared_norm(const_view(rest));
+        const double norm = cpu::squared_norm(context, const_view(rest));
         cpu::gemm(context, C(-1), second, cpu::Transpose::yes, first, cpu::Transpose::no, C(1), rest.view());
-        return norm > 0 ? std::sqrt(cpu::detail::squared_norm(const_view(rest)) / norm) : 0;
+        return norm > 0 ? std::sqrt(cpu::squared_norm(context, const_view(rest)) / norm) : 0;
     }
 };
 

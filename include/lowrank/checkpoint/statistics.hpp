@@ -12,11 +12,14 @@
 #include <lowrank/checkpoint/statistics_format.hpp>
 #include <lowrank/checkpoint/statistics_writer.hpp>
 #include <lowrank/checkpoint/strict_json.hpp>
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/gemm.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/matrix.hpp>
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -152,14 +155,13 @@ private:
     [[nodiscard]] Moments moments(const std::string& name, std::vector<double> sum, std::int64_t rows) const {
         const TensorInfo& tensor = file_.tensor(name);
         const std::int64_t n = width(tensor);
-        Matrix<double> gram(n, n);
-        std::vector<double> packed(static_cast<std::size_t>(tensor.elements()));
-        file_.copy(tensor, std::span(packed));
+        auto packed = Matrix<double>::uninitialized(1, static_cast<std::int64_t>(tensor.elements()));
+        file_.copy(tensor, std::span(packed.data(), packed.size()));
         file_.release(tensor);
-        auto from = packed.begin();
-        for (std::int64_t i = 0; i < n; ++i) {
-            for (std::int64_t j = i; j < n; ++j) gram(j, i) = gram(i, j) = *from++;
-        }
+        auto gram = Matrix<double>::uninitialized(n, n);
+        const double* from = packed.data();
+        for (std::int64_t i = 0; i < n; from += n - i, ++i) std::copy_n(from, n - i, gram.row(i) + i);
+        cpu::detail::mirror_upper(cpu::Context({.threads = 1}), gram.view());
         return {std::move(gram), std::move(sum), rows, subject() + ": tensor " + detail::name_text(name)};
     }
 

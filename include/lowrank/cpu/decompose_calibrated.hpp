@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -50,7 +51,7 @@ namespace detail {
 template <ComputeScalar T>
 class Side {
 public:
-    Side(const GramRoot* root, std::int64_t width) {
+    Side(const Context& context, const GramRoot* root, std::int64_t width) {
         if (root == nullptr || root->zero()) {
             order_.resize(static_cast<std::size_t>(width));
             std::iota(order_.begin(), order_.end(), std::int64_t{0});
@@ -59,9 +60,11 @@ public:
         identity_ = false;
         order_ = root->order;
         exponent_ = root->exponent;
-        lower_ = Matrix<T>(width, width);
-        std::transform(root->lower.data(), root->lower.data() + root->lower.size(), lower_.data(),
-                       [](double value) { return static_cast<T>(value); });
+        lower_ = Matrix<T>::uninitialized(width, width);
+        context.parallel_for(width, [&](std::int64_t i) {
+            std::transform(root->lower.row(i), root->lower.row(i) + width, lower_.row(i),
+                           [](double value) { return static_cast<T>(value); });
+        });
     }
 
     [[nodiscard]] bool identity() const { return identity_; }
@@ -78,15 +81,6 @@ private:
 };
 
 template <ComputeScalar T>
-double squared_norm(MatrixView<const T> a) {
-    double sum = 0;
-    for (std::int64_t i = 0; i < a.rows(); ++i) {
-        for (std::int64_t j = 0; j < a.cols(); ++j) sum += static_cast<double>(a(i, j)) * static_cast<double>(a(i, j));
-    }
-    return sum;
-}
-
-template <ComputeScalar T>
 class WeightedDecomposition {
 public:
     template <Scalar S>
@@ -94,10 +88,12 @@ public:
                           const DecomposeOptions& options)
         : context_(context),
           options_(options),
-          input_(weighting.input, options.layout == WeightLayout::in_out ? stored.rows() : stored.cols()),
-          gradient_(weighting.gradient, options.layout == WeightLayout::in_out ? stored.cols() : stored.rows()) {
+          input_(context, weighting.input, options.layout == WeightLayout::in_out ? stored.rows() : stored.cols()),
+          gradient_(context, weighting.gradient,
+                    options.layout == WeightLayout::in_out ? stored.cols() : stored.rows()) {
         const bool in_out = options.layout == WeightLayout::in_out;
-        weight_ = in_out ? Matrix<T>(stored.rows(), stored.cols()) : Matrix<T>(stored.cols(), stored.rows());
+        weight_ =
+            Matrix<T>::uninitialized(in_out ? stored.rows() : stored.cols(), in_out ? stored.cols() : stored.rows());
         context.parallel_for(weight_.rows(), [&](std::int64_t i) {
             const std::int64_t row = input_.place(i);
             for (std::int64_t j = 0; j < weight_.cols(); ++j) {
@@ -119,7 +115,7 @@ public:
         factors.excess = right.excess;
         factors.weighted_error = right.relative_error;
         const int exponent = input_.exponent() + gradient_.exponent();
-        factors.weighted_norm = std::ldexp(std::sqrt(squared_norm(m.view())), exponent);
+        factors.weighted_norm = std::ldexp(std::sqrt(squared_norm(context_, const_view(m))), exponent);
         for (const T s : right.singular_values) {
             factors.spectrum.push_back(std::ldexp(static_cast<double>(s), exponent));
         }
@@ -139,11 +135,8 @@ private:
     /// W1 = W S_G V, W2 = V^T S_G^-1.
     void recover(const Matrix<T>& v, CalibratedFactors<T>& factors) const {
         const std::int64_t rank = v.cols();
-        Matrix<T> w1(weight_.rows(), rank);
-        Matrix<T> w2(rank, weight_.cols());
-        for (std::int64_t j = 0; j < w2.cols(); ++j) {
-            for (std::int64_t k = 0; k < rank; ++k) w2(k, j) = v(j, k);
-        }
+        auto w1 = Matrix<T>::uninitialized(weight_.rows(), rank);
+        Matrix<T> w2 = transposed(v);
         if (gradient_.identity()) {
             gemm(context_, T(1), weight_, Transpose::no, v, Transpose::no, T(0), w1.view());
         } else {
@@ -151,25 +144,36 @@ private:
                  Transpose::no, T(0), w1.view());
             solve_lower_from_right(context_, gradient_.lower(), w2.view());
         }
-        factors.w1 = Matrix<T>(w1.rows(), rank);
-        for (std::int64_t i = 0; i < w1.rows(); ++i) {
-            std::copy_n(w1.row(i), rank, factors.w1.row(input_.place(i)));
-        }
-        factors.w2 = Matrix<T>(rank, w2.cols());
-        for (std::int64_t k = 0; k < rank; ++k) {
+        factors.w1 = Matrix<T>::uninitialized(w1.rows(), rank);
+        context_.parallel_for(w1.rows(),
+                              [&](std::int64_t i) { std::copy_n(w1.row(i), rank, factors.w1.row(input_.place(i))); });
+        factors.w2 = Matrix<T>::uninitialized(rank, w2.cols());
+        context_.parallel_for(rank, [&](std::int64_t k) {
             for (std::int64_t j = 0; j < w2.cols(); ++j) factors.w2(k, gradient_.place(j)) = w2(k, j);
-        }
+        });
+    }
+
+    [[nodiscard]] Matrix<T> transposed(const Matrix<T>& v) const {
+        constexpr std::int64_t kBlock = 64;  // rows of v, whose columns then come from the cache
+        auto result = Matrix<T>::uninitialized(v.cols(), v.rows());
+        context_.parallel_for(ceil_div(v.rows(), kBlock), [&](std::int64_t part) {
+            const std::int64_t end = std::min((part + 1) * kBlock, v.rows());
+            for (std::int64_t k = 0; k < v.cols(); ++k) {
+                for (std::int64_t j = part * kBlock; j < end; ++j) result(k, j) = v(j, k);
+            }
+        });
+        return result;
     }
 
     [[nodiscard]] double plain_error(const CalibratedFactors<T>& factors) const {
-        const double norm = squared_norm(weight_.view());
+        const double norm = squared_norm(context_, const_view(weight_));
         if (!(norm > 0)) return 0;
-        Matrix<T> rest(weight_.rows(), weight_.cols());
-        for (std::int64_t i = 0; i < rest.rows(); ++i) {
+        auto rest = Matrix<T>::uninitialized(weight_.rows(), weight_.cols());
+        context_.parallel_for(rest.rows(), [&](std::int64_t i) {
             for (std::int64_t j = 0; j < rest.cols(); ++j) rest(input_.place(i), gradient_.place(j)) = weight_(i, j);
-        }
+        });
         gemm(context_, T(-1), factors.w1, Transpose::no, factors.w2, Transpose::no, T(1), rest.view());
-        return std::sqrt(squared_norm(const_view(rest)) / norm);
+        return std::sqrt(squared_norm(context_, const_view(rest)) / norm);
     }
 
     const Context& context_;

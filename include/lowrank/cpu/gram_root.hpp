@@ -58,9 +58,12 @@ public:
             const std::int64_t end = std::min(begin + kPanel, n_);
             std::int64_t k = begin;
             while (k < end && step(begin, k, negligible)) ++k;
-            for (std::int64_t i = begin; i < n_; ++i) {
-                for (std::int64_t j = begin; j < std::min(k, i + 1); ++j) l_(i, j) = panel_(j - begin, i);
-            }
+            context_.parallel_for(ceil_div(n_ - begin, kPanel), [&](std::int64_t part) {
+                const std::int64_t first = begin + part * kPanel;
+                for (std::int64_t i = first; i < std::min(first + kPanel, n_); ++i) {
+                    for (std::int64_t j = begin; j < std::min(k, i + 1); ++j) l_(i, j) = panel_(j - begin, i);
+                }
+            });
             if (k < end) return k;
             if (end == n_) break;
             const MatrixView<const double> panel = panel_.view().block(0, end, end - begin, n_ - end);
@@ -137,16 +140,15 @@ inline GramRoot gram_root(const Context& context, const Moments& moments, double
     std::vector<double> scale(static_cast<std::size_t>(n));
     for (std::int64_t i = 0; i < n; ++i) scale[static_cast<std::size_t>(i)] = std::sqrt(gram(i, i) + damping * mean);
 
-    Matrix<double> unit(n, n);
-    for (std::int64_t i = 0; i < n; ++i) {
+    auto unit = Matrix<double>::uninitialized(n, n);  // its upper triangle
+    context.parallel_for(n, [&](std::int64_t i) {
         const double row = scale[static_cast<std::size_t>(i)];
-        if (!(row > 0)) continue;  // a zero row: the input is never there
-        unit(i, i) = 1;
+        unit(i, i) = row > 0 ? 1 : 0;  // a zero row: the input is never there
         for (std::int64_t j = i + 1; j < n; ++j) {
             const double column = scale[static_cast<std::size_t>(j)];
-            if (column > 0) unit(i, j) = gram(i, j) / row / column;
+            unit(i, j) = row > 0 && column > 0 ? gram(i, j) / row / column : 0;
         }
-    }
+    });
     root.rank = detail::PivotedCholesky(context, unit, root).run();
 
     // The rest of the scale: back to that of A, by tokens, and out of it a power of two that keeps a float in range.
@@ -154,11 +156,11 @@ inline GramRoot gram_root(const Context& context, const Moments& moments, double
     for (const double value : scale) largest = std::max(largest, value);
     const double tokens = std::sqrt(static_cast<double>(std::max<std::int64_t>(moments.rows(), 1)));
     if (largest > 0) static_cast<void>(std::frexp(largest / tokens, &root.exponent));
-    for (std::int64_t i = 0; i < n; ++i) {
+    context.parallel_for(n, [&](std::int64_t i) {
         const double row = std::ldexp(scale[static_cast<std::size_t>(root.order[static_cast<std::size_t>(i)])] / tokens,
                                       -root.exponent);
         for (std::int64_t j = 0; j <= i; ++j) root.lower(i, j) *= row;
-    }
+    });
     return root;
 }
 

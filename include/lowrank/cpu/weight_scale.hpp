@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -116,6 +117,16 @@ WeightScale weight_scale(const Context& context, MatrixView<const T> a, const st
         [&](std::int64_t i, std::size_t part) { sums[part] += detail::squared_norm(a.row(i), a.cols(), half, rest); });
     for (const double sum : sums) scale.squared_norm += sum;
     return scale;
+}
+
+/// ||A||_F^2, summed in double. The same for any number of threads.
+template <ComputeScalar T>
+double squared_norm(const Context& context, MatrixView<const T> a) {
+    std::vector<double> sums(static_cast<std::size_t>(a.rows()));
+    context.parallel_for(a.rows(), [&](std::int64_t i) {
+        sums[static_cast<std::size_t>(i)] = detail::squared_norm(a.row(i), a.cols(), 1.0, 1.0);
+    });
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 /// 2^-exponent W in the type that it is computed in.
