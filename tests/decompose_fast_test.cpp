@@ -15,6 +15,7 @@
 
 using namespace lowrank;
 using test::Dense;
+using test::error_norm;
 
 namespace {
 
@@ -47,11 +48,6 @@ double tail_norm(const std::vector<double>& s, std::int64_t rank) {
     double sum = 0;
     for (std::size_t i = s.size(); i-- > static_cast<std::size_t>(rank);) sum += s[i] * s[i];
     return std::sqrt(sum);
-}
-
-template <class T>
-double error_norm(const Dense& w, const Factors<T>& factors) {
-    return (w - test::widened(factors.w1) * test::widened(factors.w2)).norm();
 }
 
 /// Rounding alone moves the product of float factors by this much: n ulp |W|, LAPACK's unit, as for the exact method.

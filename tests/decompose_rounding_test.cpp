@@ -13,6 +13,7 @@
 
 using namespace lowrank;
 using test::Dense;
+using test::error_norm;
 
 namespace {
 
@@ -67,11 +68,6 @@ std::vector<Case> cases() {
 double optimum(const Dense& w) {
     const Eigen::VectorXd s = Eigen::BDCSVD<Dense>(w).singularValues();
     return s.tail(s.size() - kRank).norm();
-}
-
-template <class T>
-double error_norm(const Dense& w, const Factors<T>& factors) {
-    return (w - test::widened(factors.w1) * test::widened(factors.w2)).norm();
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Test matrices with known singular values, and products in a wider type: the independent references of the tests.
 #pragma once
 
+#include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
 
 #include <eigen_solvers.hpp>
@@ -83,6 +84,12 @@ Dense widened(const M& matrix, double scale = 1) {
 /// ||M||_1, the largest sum of a column; 0 for an empty matrix.
 inline double norm1(const Dense& m) {
     return m.size() == 0 ? 0 : m.cwiseAbs().colwise().sum().maxCoeff();
+}
+
+/// ||W - W1 W2||_F, in double.
+template <class T>
+double error_norm(const Dense& w, const lowrank::Factors<T>& factors) {
+    return (w - widened(factors.w1) * widened(factors.w2)).norm();
 }
 
 }  // namespace test

@@ -174,7 +174,7 @@ private:
                previous_.shortfall_shape(theta, problem_.rank, mean);
     }
     /// The shortfall that is left after the last filter gained `gain`.
-    [[nodiscard]] double left_of(double gain, const std::vector<double>& theta, double mean) {
+    [[nodiscard]] double left_of(double gain, const std::vector<double>& theta, double mean) const {
         const double doubt = uncertainty_of_gain(theta, problem_, variance());
         return bias(problem_.order) * shortfall(std::max(gain, 0.0) + doubt, reduction(theta, mean));
     }
