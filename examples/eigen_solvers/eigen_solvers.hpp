@@ -4,7 +4,5 @@
 
 #include <Eigen/SVD>
 
-extern template class Eigen::BDCSVD<Eigen::MatrixXf>;
 extern template class Eigen::BDCSVD<Eigen::MatrixXd>;
-extern template class Eigen::JacobiSVD<Eigen::MatrixXf>;
 extern template class Eigen::JacobiSVD<Eigen::MatrixXd>;

@@ -16,13 +16,15 @@ using test::Dense;
 
 namespace {
 
+const cpu::Context kCpu;
+
 // LAPACK fails a ratio from 50 on; Eigen's solvers stay below 4, so 10 tells of a change for the worse.
 constexpr double kRatio = 10;
 
 /// The input, scaled back to a norm of about 1 so that the check itself neither overflows nor underflows.
 template <class T>
 void check_svd(const Matrix<T>& a, double scale) {
-    const cpu::Svd<T> svd = cpu::full_svd<T>(a.view(), "test");
+    const cpu::Svd<T> svd = cpu::full_svd<T>(kCpu, a.view(), "test");
     const std::int64_t k = std::min(a.rows(), a.cols());
     REQUIRE(static_cast<std::int64_t>(svd.s.size()) == k);
     if (k == 0) return;
@@ -95,6 +97,6 @@ TEST_CASE("Subnormal and rank-deficient matrices decompose", "[svd]") {
     check_svd(ones, 1);
     Matrix<float> tiny(20, 18);
     for (std::int64_t i = 0; i < 18; ++i) tiny(i, i) = std::numeric_limits<float>::denorm_min();
-    const auto svd = cpu::full_svd<float>(tiny.view(), "tiny");
+    const auto svd = cpu::full_svd<float>(kCpu, tiny.view(), "tiny");
     for (const float s : svd.s) CHECK(s == std::numeric_limits<float>::denorm_min());
 }

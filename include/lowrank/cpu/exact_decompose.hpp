@@ -23,7 +23,7 @@ template <ComputeScalar T>
 Factors<T> exact_factors(const Context& context, const Matrix<T>& weight, const WeightScale& scale,
                          const DecomposeOptions& options) {
     const bool in_out = options.layout == WeightLayout::in_out;
-    Svd<T> svd = full_svd<T>(weight.view(), options.name);
+    Svd<T> svd = full_svd<T>(context, weight.view(), options.name);
     const Matrix<T>& left = in_out ? svd.ut : svd.vt;
     const Matrix<T>& right = in_out ? svd.vt : svd.ut;
     const std::vector<double> spectrum(svd.s.begin(), svd.s.end());

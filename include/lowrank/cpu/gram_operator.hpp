@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <lowrank/cpu/column_norms.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/orthonormalize.hpp>
@@ -152,23 +153,7 @@ public:
     }
 
     /// Of the columns.
-    [[nodiscard]] std::vector<double> squared_norms(const Block& y) const {
-        std::vector<double> result(static_cast<std::size_t>(y.cols()));
-        constexpr std::int64_t kColumns = 64;
-        context_.parallel_for((y.cols() + kColumns - 1) / kColumns, [&](std::int64_t part) {
-            const std::int64_t begin = part * kColumns;
-            const std::int64_t count = std::min(kColumns, y.cols() - begin);
-            double sums[kColumns] = {};
-            for (std::int64_t i = 0; i < y.rows(); ++i) {
-                const T* row = y.row(i) + begin;
-                for (std::int64_t j = 0; j < count; ++j) {
-                    sums[j] += static_cast<double>(row[j]) * static_cast<double>(row[j]);
-                }
-            }
-            std::copy_n(sums, count, result.begin() + begin);
-        });
-        return result;
-    }
+    [[nodiscard]] std::vector<double> squared_norms(const Block& y) const { return squared_column_norms(context_, y); }
 
     /// How much more energy the triplets have than apply() would show of their vectors: of some of them, for all.
     [[nodiscard]] double energy_lost_to_rounding(const Extraction& triplets) {

@@ -2,14 +2,16 @@
 // SPDX-License-Identifier: MIT
 //
 // Any such S gives the same weighted norm, so an eigendecomposition is not needed: this is a Cholesky factorisation
-// with complete pivoting, S = P L with L lower trapezoidal, which costs n^3 / 3 operations at the speed of products.
-// It stops at the rank where nothing but rounding is left, so a singular, rank-one or zero A needs no care and no
-// jitter. The matrix is scaled to a unit diagonal first: the error is then small against sqrt(a_ii a_jj), not only
-// against the largest entry, and inputs of very different size keep their accuracy (van der Sluis 1969; Demmel 1989).
-// Blocked as LAPACK's dpstrf (Hammarling, Higham, Lucas 2007); the error bound is Higham's (2002, section 10.3).
+// which costs n^3 / 3 operations at the speed of products. Where a pivot shows that A is singular or nearly so, it is
+// done again with complete pivoting, S = P L with L lower trapezoidal, at a third of the speed. That stops at the rank
+// where nothing but rounding is left, so a singular, rank-one or zero A needs no care and no jitter. The matrix is
+// scaled to a unit diagonal first: the error is then small against sqrt(a_ii a_jj), not only against the largest entry,
+// and inputs of very different size keep their accuracy (van der Sluis 1969; Demmel 1989). Blocked as LAPACK's dpstrf
+// (Hammarling, Higham, Lucas 2007); the error bound is Higham's (2002, section 10.3).
 #pragma once
 
 #include <lowrank/calibration.hpp>
+#include <lowrank/cpu/cholesky.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/error.hpp>
@@ -125,6 +127,20 @@ private:
     std::vector<double> diagonal_;
 };
 
+/// Lower = upper^T, of the triangles alone.
+inline void transpose_upper(const Context& context, const Matrix<double>& upper, Matrix<double>& lower) {
+    constexpr std::int64_t kBlock = 64;  // 32 KiB, which stay in the cache while their columns are read
+    const std::int64_t n = upper.rows();
+    context.parallel_for(ceil_div(n, kBlock), [&](std::int64_t part) {
+        const std::int64_t end = std::min((part + 1) * kBlock, n);
+        for (std::int64_t first = 0; first < end; first += kBlock) {
+            for (std::int64_t i = part * kBlock; i < end; ++i) {
+                for (std::int64_t j = first; j <= std::min(i, first + kBlock - 1); ++j) lower(i, j) = upper(j, i);
+            }
+        }
+    });
+}
+
 }  // namespace detail
 
 /// The root of the mean Gram matrix, moments.gram() / moments.rows(), with `damping` times the mean of its diagonal
@@ -141,15 +157,25 @@ inline GramRoot gram_root(const Context& context, const Moments& moments, double
     for (std::int64_t i = 0; i < n; ++i) scale[static_cast<std::size_t>(i)] = std::sqrt(gram(i, i) + damping * mean);
 
     auto unit = Matrix<double>::uninitialized(n, n);  // its upper triangle
-    context.parallel_for(n, [&](std::int64_t i) {
-        const double row = scale[static_cast<std::size_t>(i)];
-        unit(i, i) = row > 0 ? 1 : 0;  // a zero row: the input is never there
-        for (std::int64_t j = i + 1; j < n; ++j) {
-            const double column = scale[static_cast<std::size_t>(j)];
-            unit(i, j) = row > 0 && column > 0 ? gram(i, j) / row / column : 0;
-        }
-    });
-    root.rank = detail::PivotedCholesky(context, unit, root).run();
+    const auto form_unit = [&] {
+        context.parallel_for(n, [&](std::int64_t i) {
+            const double row = scale[static_cast<std::size_t>(i)];
+            unit(i, i) = row > 0 ? 1 : 0;  // a zero row: the input is never there
+            for (std::int64_t j = i + 1; j < n; ++j) {
+                const double column = scale[static_cast<std::size_t>(j)];
+                unit(i, j) = row > 0 && column > 0 ? gram(i, j) / row / column : 0;
+            }
+        });
+    };
+    form_unit();
+    // Far above what rounding leaves of a pivot that is zero, about n ulp: a rank is not lost to it.
+    if (cholesky(context, unit.view(), 100 * static_cast<double>(n) * std::numeric_limits<double>::epsilon())) {
+        root.rank = n;
+        detail::transpose_upper(context, unit, root.lower);
+    } else {
+        form_unit();
+        root.rank = detail::PivotedCholesky(context, unit, root).run();
+    }
 
     // The rest of the scale: back to that of A, by tokens, and out of it a power of two that keeps a float in range.
     double largest = 0;

@@ -1,0 +1,36 @@
+// lowrank - the squared norms of a block's columns.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/matrix.hpp>
+#include <lowrank/scalar.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace lowrank::cpu::detail {
+
+/// Sums in double, the same for any number of threads.
+template <ComputeScalar T>
+std::vector<double> squared_column_norms(const Context& context, const Matrix<T>& y) {
+    std::vector<double> result(static_cast<std::size_t>(y.cols()));
+    constexpr std::int64_t kColumns = 64;
+    context.parallel_for((y.cols() + kColumns - 1) / kColumns, [&](std::int64_t part) {
+        const std::int64_t begin = part * kColumns;
+        const std::int64_t count = std::min(kColumns, y.cols() - begin);
+        double sums[kColumns] = {};
+        for (std::int64_t i = 0; i < y.rows(); ++i) {
+            const T* row = y.row(i) + begin;
+            for (std::int64_t j = 0; j < count; ++j) {
+                sums[j] += static_cast<double>(row[j]) * static_cast<double>(row[j]);
+            }
+        }
+        std::copy_n(sums, count, result.begin() + begin);
+    });
+    return result;
+}
+
+}  // namespace lowrank::cpu::detail
