@@ -28,21 +28,26 @@ namespace detail {
 
 inline constexpr int kChains = 12;  // independent additions, enough for two units of a latency of 4 to 6 cycles
 
-// The factor comes from the caller: with a constant the compiler would make additions of it.
+// The factor comes from the caller: with a constant the compiler would make additions of it. It does not see that all
+// sums are equal: it would compute one.
 #define BENCH_PEAK(name, attribute, vector, zero, one, step, store)          \
     attribute inline float name(std::int64_t count, float value) {           \
         vector sums[kChains];                                                \
-        for (vector & sum : sums) sum = zero;                                \
+        for (vector & sum : sums) {                                          \
+            sum = zero;                                                      \
+            __asm__ volatile("" : "+v"(sum));                                \
+        }                                                                    \
         const auto factor = one;                                             \
         for (std::int64_t i = 0; i < count; ++i) {                           \
             LOWRANK_UNROLL for (int j = 0; j < kChains; ++j) sums[j] = step; \
         }                                                                    \
         float lanes[16] = {};                                                \
+        float total = 0;                                                     \
         for (vector & sum : sums) {                                          \
             store;                                                           \
-            lanes[15] += lanes[0];                                           \
+            total += lanes[0];                                               \
         }                                                                    \
-        return lanes[15];                                                    \
+        return total;                                                        \
     }
 #if LOWRANK_X86_KERNELS
 BENCH_PEAK(fma_avx2, LOWRANK_TARGET_AVX2, __m256, _mm256_setzero_ps(), _mm256_set1_ps(value),

@@ -18,6 +18,12 @@ LOWRANK_TARGET void gemm_tile(std::int64_t steps, const typename V::Packed* a, c
         LOWRANK_UNROLL
         for (int j = 0; j < kVectors; ++j) sums[i][j] = V::zero();
     }
+    // What the sums will be written to, which the steps leave time to fetch.
+    LOWRANK_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+        LOWRANK_UNROLL
+        for (int j = 0; j < kVectors; ++j) prefetch_to_write(c + i * ldc + j * kWidth);
+    }
     for (std::int64_t k = 0; k < steps; ++k) {
         typename V::Operand columns[kVectors];
         LOWRANK_UNROLL

@@ -52,4 +52,11 @@ LOWRANK_INLINE_PORTABLE void prefetch([[maybe_unused]] const void* line) {
 #endif
 }
 
+/// The same for one that will be written.
+LOWRANK_INLINE_PORTABLE void prefetch_to_write([[maybe_unused]] void* line) {
+#if defined(__GNUC__)
+    __builtin_prefetch(line, 1, 3);
+#endif
+}
+
 }  // namespace lowrank::cpu::detail
