@@ -66,6 +66,7 @@ missing_packages() {
             libomp-14-dev) [ -e /usr/lib/llvm-14/lib/libomp.so ] ;;
             libclang-rt-14-dev) [ -d /usr/lib/llvm-14/lib/clang ] ;;
             qemu-user) have qemu-x86_64 ;;
+            liblapack-dev) [ -n "$(find /usr/lib -name 'liblapack.so' 2> /dev/null)" ] ;;
             libdnnl-dev) have_header dnnl.hpp ;;
             libopenblas-openmp-dev) [ -n "$(find /usr/lib /usr/include -path '*openblas-openmp/*' -name cblas.h 2> /dev/null)" ] ;;
             python3) have python3 ;;

@@ -4,12 +4,14 @@
 // Mathematics. For W = U S V^T (d_in x d_out), W1 = U_r (d_in x r) and W2 = S_r V_r^T (r x d_out) are the closest of
 // rank r in the Frobenius and in the spectral norm; the error is sqrt(sum_{i>r} s_i^2) (Eckart, Young 1936).
 //
-// Methods. Method::exact is the full decomposition, O(d_in d_out min(d_in, d_out)) with a large constant.
-// Method::fast finds the leading part alone by Chebyshev-filtered subspace iteration (subspace_iteration.hpp), about 7
-// products of the smaller side's Gram matrix with a block of 9/8 rank columns, until the estimated error is within
-// (1 + excess) of the optimum; where neither float nor double can tell (a weight of nearly that rank) it hands over to
-// the exact method. Method::automatic takes the fast one for blocks of up to half of min(d_in, d_out). Factors::method
-// says which it was, Factors::relative_error the error computed on the result.
+// Methods. Method::exact is the full decomposition, O(d_in d_out min(d_in, d_out)) with a large constant: of float by
+// the eigenvalues of the Gram matrix in double, of double by Eigen's divide and conquer, with the target
+// lowrank::lapack by LAPACK's gesdd (cpu/svd.hpp). Method::fast finds the leading part alone by Chebyshev-filtered
+// subspace iteration (subspace_iteration.hpp), about 7 products of the smaller side's Gram matrix with a block of 9/8
+// rank columns, until the estimated error is within (1 + excess) of the optimum; where neither float nor double can
+// tell (a weight of nearly that rank) it hands over to the exact method. Method::automatic takes the fast one for
+// blocks of up to half of min(d_in, d_out). Factors::method says which it was, Factors::relative_error the error
+// computed on the result.
 //
 // Types. float and double weights compute in their own type, bf16 and f16 weights in float.
 //
@@ -27,7 +29,6 @@
 #include <lowrank/decompose_with.hpp>
 #include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
-#include <lowrank/spectrum.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -44,10 +45,7 @@ namespace lowrank {
 template <class Context, class Weights>
 auto decompose_batch(Context& context, const Weights& weights, std::span<const DecomposeOptions> options) {
     const std::span batch(weights);
-    if (batch.size() != options.size()) {
-        throw ShapeError(std::to_string(batch.size()) + " weights cannot be decomposed with " +
-                         std::to_string(options.size()) + " options");
-    }
+    detail::require_options(batch.size(), options.size());
     using Result = decltype(decompose(context, batch[0], options[0]));
     std::vector<Result> results(batch.size());
     const auto small = [&](std::size_t i) {
@@ -68,19 +66,6 @@ auto decompose_batch(Context& context, const Weights& weights, std::span<const D
         results[i] = decompose(serial, batch[i], options[i]);
     });
     return results;
-}
-
-/// The largest `most` singular values of `weight`, once for many rank rules: choose_rank(rule, d_in, d_out, spectrum).
-/// `options.rank` is not read. Errors as for decompose().
-template <class Context, class Weight>
-requires Scalar<element_t<Weight>> Spectrum decompose_spectrum(Context& context, const Weight& weight,
-                                                               std::int64_t most, const DecomposeOptions& options) {
-    const auto stored = const_view(weight);
-    if (stored.empty()) {
-        throw ShapeError(options.name + ", " + shape_string(stored.rows(), stored.cols()) + ", has no singular values");
-    }
-    static_cast<void>(choose_rank(fixed_rank(most), stored.rows(), stored.cols()));
-    return decompose_weight_spectrum(context, stored, most, options);
 }
 
 /// The one-line form for those who do not care where it runs.

@@ -1,5 +1,6 @@
-// lowrank - decompose(context, weight, options): the entry point for whichever backend the context stands for. Apart
-// from <lowrank/decompose.hpp> so that code for another backend need not include the CPU's decomposition.
+// lowrank - decompose(context, weight, options) and decompose_spectrum(): the entry points for whichever backend the
+// context stands for. Apart from <lowrank/decompose.hpp> so that code for another backend need not include the CPU's
+// decomposition.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -7,7 +8,9 @@
 #include <lowrank/error.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/rank.hpp>
+#include <lowrank/spectrum.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -32,5 +35,28 @@ auto decompose(Context& context, const Weight& weight, const DecomposeOptions& o
     if (!options.rank.needs_spectrum()) static_cast<void>(choose_rank(options.rank, d_in, d_out));
     return decompose_weight(context, stored, options);  // found by argument-dependent look-up from the context
 }
+
+/// The largest `most` singular values of `weight`, once for many rank rules: choose_rank(rule, d_in, d_out, spectrum).
+/// `options.rank` is not read. Errors as for decompose().
+template <class Context, class Weight>
+requires Scalar<element_t<Weight>> Spectrum decompose_spectrum(Context& context, const Weight& weight,
+                                                               std::int64_t most, const DecomposeOptions& options) {
+    const auto stored = const_view(weight);
+    if (stored.empty()) {
+        throw ShapeError(options.name + ", " + shape_string(stored.rows(), stored.cols()) + ", has no singular values");
+    }
+    static_cast<void>(choose_rank(fixed_rank(most), stored.rows(), stored.cols()));
+    return decompose_weight_spectrum(context, stored, most, options);
+}
+
+namespace detail {
+
+inline void require_options(std::size_t weights, std::size_t options) {
+    if (weights == options) return;
+    throw ShapeError(std::to_string(weights) + " weights cannot be decomposed with " + std::to_string(options) +
+                     " options");
+}
+
+}  // namespace detail
 
 }  // namespace lowrank

@@ -33,4 +33,21 @@ struct Spectrum {
     }
 };
 
+namespace detail {
+
+/// The first `most` singular values of factors that were made with all that rank's.
+template <class AnyFactors>
+Spectrum spectrum_of(const AnyFactors& factors, std::int64_t most, double squared_norm) {
+    Spectrum spectrum;
+    spectrum.squared_norm = squared_norm;
+    spectrum.excess = factors.excess;
+    spectrum.method = factors.method;
+    for (const auto s : factors.singular_values) {
+        if (static_cast<std::int64_t>(spectrum.values.size()) < most) spectrum.values.push_back(static_cast<double>(s));
+    }
+    return spectrum;
+}
+
+}  // namespace detail
+
 }  // namespace lowrank

@@ -3,8 +3,11 @@
 #include "device_test.hpp"
 #include "matrices.hpp"
 
+#include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 using namespace lowrank;
 using test::Dense;
@@ -39,6 +42,66 @@ TEST_CASE("A layer on the device is made straight from a weight", "[cuda]") {
     for (std::int64_t i = 0; i < 3; ++i) x(i, i) = 1;
     const Matrix<float> y = cuda::to_host(gpu, layer.forward(gpu, cuda::to_device(gpu, x)));
     CHECK((test::widened(y) - (w.topRows(3).array() + 1).matrix()).cwiseAbs().maxCoeff() < 1e-5);
+}
+
+TEST_CASE("A steep spectrum is filtered with its columns rotated to Ritz vectors", "[cuda]") {
+    const test::CleanDevice clean;
+    cuda::Context gpu;
+    constexpr int kOrder = 240;
+    constexpr int kRank = 24;
+    // One leading value above a slow decay: its filtered part drowns the others.
+    std::vector<double> s(kOrder);
+    double tail = 0;
+    for (int i = 0; i < kOrder; ++i) {
+        s[static_cast<std::size_t>(i)] = (i == 0 ? 20 : 1) / std::sqrt(1.0 + i);
+        if (i >= kRank) tail += 1 / (1.0 + i);
+    }
+    const Dense w = test::with_spectrum(kOrder, kOrder, s, 21);
+    const auto factors = cuda::to_host(gpu, decompose(gpu, cuda::to_device(gpu, test::rounded<float>(w)),
+                                                      {.rank = fixed_rank(kRank), .method = Method::fast}));
+    CHECK(factors.method == Method::fast);
+    const double error = (test::widened(factors.w1) * test::widened(factors.w2) - w).norm();
+    CHECK(error <= 1.001 * std::sqrt(tail));
+}
+
+TEST_CASE("Spectra and batches on the device are those of single decompositions", "[cuda]") {
+    const test::CleanDevice clean;
+    cuda::Context gpu;
+    const Dense w = test::with_spectrum(200, 120, test::spectrum(test::Spectrum::power_law, 120, 1), 17);
+    const auto device = cuda::to_device(gpu, test::rounded<float>(w, 8));
+    const Eigen::VectorXd exact = 8 * Eigen::BDCSVD<Dense>(w).singularValues();
+    for (const Method method : {Method::exact, Method::fast}) {
+        const Spectrum spectrum = decompose_spectrum(gpu, device, 20, {.rank = fixed_rank(1), .method = method});
+        CHECK(spectrum.method == method);
+        REQUIRE(spectrum.values.size() == 20);
+        // Backward stable: rows ulp of the largest. Of the norm a rounding of each entry.
+        const double ulp = static_cast<double>(std::numeric_limits<float>::epsilon());
+        if (method == Method::exact) {
+            for (int i = 0; i < 20; ++i) {
+                CHECK(std::abs(spectrum.values[static_cast<std::size_t>(i)] - exact(i)) < 200 * ulp * exact(0));
+            }
+        }
+        CHECK(spectrum.values[0] == Approx(exact(0)).epsilon(1e-3));
+        CHECK(spectrum.squared_norm == Approx(exact.squaredNorm()).epsilon(1e-5));
+    }
+    CHECK(decompose_spectrum(gpu, cuda::to_device(gpu, Matrix<float>(5, 4)), 2, {.rank = fixed_rank(1)}).squared_norm ==
+          0);
+    CHECK_THROWS_AS(decompose_spectrum(gpu, device, 121, {.rank = fixed_rank(1)}), ValueError);
+
+    const auto other = cuda::to_device(gpu, test::rounded<float>(w.transpose().topRows(50)));
+    const std::vector<MatrixView<const float, cuda::DeviceSpace>> weights{device.view(), other.view()};
+    const std::vector<DecomposeOptions> options{{.rank = fixed_rank(9)}, {.rank = fixed_rank(5)}};
+    const auto batch = decompose_batch(gpu, weights, options);
+    REQUIRE(batch.size() == 2);
+    for (std::size_t i = 0; i < 2; ++i) {
+        const auto found = cuda::to_host(gpu, batch[i]);
+        const auto alone = cuda::to_host(gpu, decompose(gpu, weights[i], options[i]));
+        REQUIRE(found.w1.size() == alone.w1.size());
+        CHECK(std::memcmp(found.w1.data(), alone.w1.data(), alone.w1.size() * sizeof(float)) == 0);
+        CHECK(std::memcmp(found.w2.data(), alone.w2.data(), alone.w2.size() * sizeof(float)) == 0);
+    }
+    const std::vector<DecomposeOptions> one{options[0]};
+    CHECK_THROWS_AS(decompose_batch(gpu, weights, one), ShapeError);
 }
 
 #ifndef LOWRANK_TESTS_ON_DEVICE

@@ -171,15 +171,8 @@ Spectrum decompose_weight_spectrum(const Context& context, MatrixView<const S> s
     values.rank = fixed_rank(most);
     values.singular_values = true;
     const auto factors = decompose_weight(context, stored, values);
-    Spectrum spectrum;
-    for (const auto s : factors.singular_values) {
-        if (static_cast<std::int64_t>(spectrum.values.size()) < most) spectrum.values.push_back(static_cast<double>(s));
-    }
     const WeightScale scale = weight_scale(context, stored, options.name);
-    spectrum.squared_norm = std::ldexp(scale.squared_norm, 2 * scale.exponent);
-    spectrum.excess = factors.excess;
-    spectrum.method = factors.method;
-    return spectrum;
+    return lowrank::detail::spectrum_of(factors, most, std::ldexp(scale.squared_norm, 2 * scale.exponent));
 }
 
 }  // namespace lowrank::cpu

@@ -108,16 +108,18 @@ public:
         });
     }
 
-    /// Columns of q become an orthonormal basis of their span.
-    void orthonormalize(Block& q, Block& scratch, bool to_working_accuracy) const {
-        cpu::orthonormalize(context_, q, scratch,
-                            to_working_accuracy ? Orthonormal::to_working_accuracy : Orthonormal::roughly);
+    /// Columns of q become an orthonormal basis of their span: roughly, as extract() makes up for the rest.
+    void orthonormalize(Block& q, Block& scratch, bool /*to_working_accuracy*/) const {
+        cpu::orthonormalize(context_, q, scratch, Orthonormal::roughly);
     }
 
     /// Eigenvalues of q^T z = q^T G q, descending.
     [[nodiscard]] std::vector<double> ritz_values(const Block& q, const Block& z) {
         auto t = Matrix<T>::uninitialized(q.cols(), q.cols());
-        gemm(context_, T{1}, q, Transpose::yes, z, Transpose::no, T{0}, t.view());
+        const MatrixView<const T> left = q.view();
+        const MatrixView<const T> right = z.view();
+        product(context_, Part::upper, Operands::exact, T{1}, left, Transpose::yes, right, Transpose::no, T{0},
+                t.view());
         std::vector<double> values = symmetric_eigen<T>(context_, t.view(), false).values;
         projected_ = std::move(t);
         ritz_vectors_ = {};
@@ -132,20 +134,31 @@ public:
         x = std::move(rotated);
     }
 
-    /// The best triplets that lie in the span of q, which is orthonormal: from y = A q, never from G, so that their
-    /// accuracy is A's. Consumes q.
+    /// The best triplets that lie in the span of q, which is roughly orthonormal: from y = A q, never from G, so that
+    /// their accuracy is A's.
     [[nodiscard]] Extraction extract(Block& q, std::int64_t rank) const {
         const Block y = long_product(q, Operands::exact);
         auto t = Matrix<T>::uninitialized(q.cols(), q.cols());
         gram(context_, T{1}, y, Transpose::yes, T{0}, t.view());
+        // q (I - E) is orthonormal to working accuracy, E = (q^T q - I) / 2: what is left is of order E^2. In its terms
+        // q is the identity and t is (I - E) t (I - E).
+        const Matrix<T> e = half_excess(q);
+        auto et = Matrix<T>::uninitialized(q.cols(), q.cols());
+        gemm(context_, T{1}, e, Transpose::no, t, Transpose::no, T{0}, et.view());
+        for (std::int64_t i = 0; i < t.rows(); ++i) {
+            for (std::int64_t j = i; j < t.cols(); ++j) t(i, j) -= et(i, j) + et(j, i);
+        }
         const SymmetricEigen<T> eigen = symmetric_eigen<T>(context_, t.view());
         const MatrixView<const T> leading = eigen.vt.view().block(0, 0, rank, q.cols());
+        auto combination = Matrix<T>::uninitialized(rank, q.cols());
+        std::copy_n(leading.data(), combination.size(), combination.data());
+        gemm(context_, T{-1}, leading, Transpose::no, e, Transpose::no, T{1}, combination.view());
         Extraction result;
         result.ritz_values = eigen.values;
         result.long_side = Matrix<T>::uninitialized(y.rows(), rank);
         result.short_side = Matrix<T>::uninitialized(q.rows(), rank);
-        gemm(context_, T{1}, y, Transpose::no, leading, Transpose::yes, T{0}, result.long_side.view());
-        gemm(context_, T{1}, q, Transpose::no, leading, Transpose::yes, T{0}, result.short_side.view());
+        gemm(context_, T{1}, y, Transpose::no, combination, Transpose::yes, T{0}, result.long_side.view());
+        gemm(context_, T{1}, q, Transpose::no, combination, Transpose::yes, T{0}, result.short_side.view());
         // More accurate than the eigenvalues, as sums in double.
         const std::vector<double> norms = squared_norms(result.long_side);
         std::copy(norms.begin(), norms.end(), result.ritz_values.begin());
@@ -190,6 +203,17 @@ public:
 private:
     /// Relative error of numbers of even spread of logarithms, rounded to 8 bits: (2^-7)^2 / 12 * 3 / (8 ln 2).
     static constexpr double kBf16Variance = 2.75e-6;
+
+    /// (q^T q - I) / 2
+    [[nodiscard]] Matrix<T> half_excess(const Block& q) const {
+        auto e = Matrix<T>::uninitialized(q.cols(), q.cols());
+        for (std::int64_t i = 0; i < e.rows(); ++i) {
+            std::fill_n(e.row(i), e.cols(), T{0});
+            e(i, i) = -T{1} / 2;
+        }
+        gram(context_, T{1} / 2, q, Transpose::yes, T{1}, e.view());
+        return e;
+    }
 
     void form_gram() {
         gram(context_, scale_ * scale_, a_, wide_ ? Transpose::no : Transpose::yes, T{0}, gram_->view(), operands_);

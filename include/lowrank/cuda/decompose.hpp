@@ -20,11 +20,13 @@
 #include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/rank.hpp>
+#include <lowrank/spectrum.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -106,6 +108,15 @@ Factors<compute_t<T>, DeviceSpace> exact_factors(Context& context, DeviceView<co
     return factors;
 }
 
+/// ||W||_F^2
+template <Scalar T>
+double squared_norm(Context& context, DeviceView<const T> stored, const DecomposeOptions& options) {
+    Scratch scratch;
+    LoadedWeight<T> weight(scratch, stored, options);
+    weight.load(context, scratch);
+    return weight.zero() ? 0 : std::ldexp(weight.norm() * weight.norm(), 2 * weight.exponent());
+}
+
 }  // namespace detail
 
 /// Factorises a weight in device memory. See <lowrank/decompose.hpp>. Waits for the result.
@@ -118,4 +129,30 @@ Factors<compute_t<T>, DeviceSpace> decompose_weight(Context& context, MatrixView
     return detail::exact_factors<T>(context, stored, options);
 }
 
+/// The leading singular values of a weight in device memory, in host memory. See <lowrank/decompose.hpp>.
+template <Scalar T>
+Spectrum decompose_weight_spectrum(Context& context, MatrixView<const T, DeviceSpace> stored, std::int64_t most,
+                                   const DecomposeOptions& options) {
+    DecomposeOptions values = options;
+    values.rank = fixed_rank(most);
+    values.singular_values = true;
+    const auto factors = decompose_weight(context, stored, values);
+    return lowrank::detail::spectrum_of(factors, most, detail::squared_norm(context, stored, options));
+}
+
 }  // namespace lowrank::cuda
+
+namespace lowrank {
+
+/// Many weights in device memory in one call, `options[i]` for `weights[i]`: one after the other, as each of them fills
+/// the device. Errors as for decompose(); ShapeError if the counts differ.
+template <class Weights>
+auto decompose_batch(cuda::Context& context, const Weights& weights, std::span<const DecomposeOptions> options) {
+    const std::span batch(weights);
+    detail::require_options(batch.size(), options.size());
+    std::vector<decltype(decompose(context, batch[0], options[0]))> results;
+    for (std::size_t i = 0; i < batch.size(); ++i) results.push_back(decompose(context, batch[i], options[i]));
+    return results;
+}
+
+}  // namespace lowrank

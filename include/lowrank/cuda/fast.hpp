@@ -96,7 +96,10 @@ std::optional<Factors<compute_t<T>, DeviceSpace>> fast_factors(Context& context,
                       std::sqrt(static_cast<double>(n)) / options.excess,
         .unit = std::numeric_limits<C>::epsilon(),
         // So that Cholesky-QR in the compute type stays possible: well below u^-1/2.
-        .most_amplification = std::is_same_v<C, float> ? 100.0 : 1e6};
+        .most_amplification = std::is_same_v<C, float> ? 100.0 : 1e6,
+        // Of what is left then the orthonormalisation, with a Gram matrix in C, takes out some 1e3 (1e6) times a
+        // column.
+        .most_rotated = std::is_same_v<C, float> ? 1e9 : 1e18};
     auto result = lowrank::detail::SubspaceIteration<GramOperator<C>>(gram, problem).run();
     if (result.end != lowrank::detail::SubspaceEnd::converged) return std::nullopt;
 

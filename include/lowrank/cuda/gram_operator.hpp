@@ -52,6 +52,7 @@ public:
           orthonormal_(context, n, columns, name_),
           long_(columns, m),
           small_(columns, columns),
+          projected_(columns, columns),
           values_(1, columns),
           eigen_bytes_(vendor::syevd_workspace<C>(context.solver(), context.solver_parameters(), columns, name_)),
           eigen_workspace_(1, static_cast<std::int64_t>(eigen_bytes_.device)),
@@ -109,9 +110,25 @@ public:
     /// Eigenvalues of q^T z = q^T G q, descending.
     [[nodiscard]] std::vector<double> ritz_values(const Block& q, const Block& z) {
         const std::int64_t l = q.rows();
-        vendor::gemm<C>(context_.blas(), l, l, n_, -1, {q.data(), n_, true}, {z.data(), n_}, 0, small_.data(), l,
+        vendor::gemm<C>(context_.blas(), l, l, n_, -1, {q.data(), n_, true}, {z.data(), n_}, 0, projected_.data(), l,
                         name_);
+        copy(context_, std::as_const(projected_).view(), small_.view());
+        has_ritz_vectors_ = false;
         return negated_eigen(l, false);
+    }
+
+    /// x = x V, V the eigenvectors of the last ritz_values().
+    void rotate(Block& x) {
+        const std::int64_t l = x.rows();
+        if (!has_ritz_vectors_) {
+            copy(context_, std::as_const(projected_).view(), small_.view());
+            static_cast<void>(negated_eigen(l, true));
+            has_ritz_vectors_ = true;
+        }
+        // n x l, in the memory of m x l.
+        const MatrixView<C, DeviceSpace> rotated(long_.data(), l, n_);
+        vendor::gemm<C>(context_.blas(), n_, l, l, 1, {x.data(), n_}, {small_.data(), l}, 0, rotated.data(), n_, name_);
+        copy<C>(context_, MatrixView<const C, DeviceSpace>(rotated), x.view());
     }
 
     /// The best triplets that lie in the span of q, which is orthonormal: from y = A q, never from G, so that their
@@ -162,8 +179,10 @@ private:
     std::uint64_t seed_;
     std::string name_;
     Orthonormalizer<C> orthonormal_;
-    Matrix<C, DeviceSpace> long_;   // m x columns, column-major
-    Matrix<C, DeviceSpace> small_;  // columns x columns
+    Matrix<C, DeviceSpace> long_;       // m x columns, column-major
+    Matrix<C, DeviceSpace> small_;      // columns x columns
+    Matrix<C, DeviceSpace> projected_;  // -q^T G q of the last ritz_values()
+    bool has_ritz_vectors_ = false;     // in small_
     Matrix<C, DeviceSpace> values_;
     vendor::SolverWorkspace eigen_bytes_;
     Matrix<std::byte, DeviceSpace> eigen_workspace_;
