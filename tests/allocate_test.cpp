@@ -178,7 +178,7 @@ TEST_CASE("Budgets and options out of range are refused", "[allocate]") {
     const std::vector<AllocationLayer> layers(2, {10, 10, spectrum, 10, 1});
     CHECK(message([&] { allocate(layers, 39, {.floor = 0.3}); }) ==
           "a budget of 39 parameters for 2 layers is below the 40 that they take at their lowest ranks; raise it or "
-          "lower the floor");
+          "lower the floor or the multiple");
     CHECK(message([&] { allocate(layers, 200); }) ==
           "a budget of 200 parameters for 2 layers is not below the 200 that they take as they are");
     CHECK(message([&] { allocate(layers, 100, {.floor = 1.5}); }).find("floor <= cap") != std::string::npos);

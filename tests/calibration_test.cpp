@@ -145,3 +145,21 @@ TEST_CASE("Moments that cannot be are refused by name", "[calibration]") {
               Moments(Matrix<double>(1, 1), {std::numeric_limits<double>::quiet_NaN()}, 1, "h");
           }).find("a sum of rows that is not finite") != std::string::npos);
 }
+
+TEST_CASE("Moments without the sum of their rows add up, and stay without it", "[calibration]") {
+    Matrix<float> x(3, 4);
+    for (std::int64_t i = 0; i < 3; ++i) x(i, i) = 1;
+    Moments unknown(Matrix<double>(4, 4), {}, 0, "g");
+    unknown.add(kCpu, x);
+    CHECK(unknown.rows() == 3);
+    CHECK(unknown.gram()(1, 1) == 1);
+    CHECK(unknown.sum().empty());
+    Moments known(4);
+    known.add(kCpu, x);
+    unknown.merge(known);
+    CHECK(unknown.rows() == 6);
+    CHECK(unknown.sum().empty());
+    known.merge(unknown);
+    CHECK(known.gram()(1, 1) == 3);
+    CHECK(known.sum().empty());
+}

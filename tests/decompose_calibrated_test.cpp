@@ -247,3 +247,20 @@ TEST_CASE("A calibration that does not fit is refused by name", "[calibrated]") 
               static_cast<void>(Moments(Matrix<double>(2, 2), {}, 1, "h").centred());
           }).find("cannot be centred") != std::string::npos);
 }
+
+TEST_CASE("Moments of batches with a NaN, and sums from nowhere, are refused when they are used", "[calibration]") {
+    Matrix<float> x(3, 4);
+    x(1, 2) = std::numeric_limits<float>::quiet_NaN();
+    Moments moments(4);
+    moments.add(kCpu, x);
+    CHECK_THROWS_AS(moments.require_valid("x"), ValueError);
+    Matrix<float> w(4, 4);
+    w(0, 0) = 1;
+    CHECK_THROWS_AS(decompose(kCpu, w, Calibration{.input = &moments}, {.rank = fixed_rank(1)}), ValueError);
+    Matrix<double> gram(4, 4);
+    gram(0, 0) = 1;
+    CHECK_THROWS_AS(Moments(gram, {}, 0, "g"), ValueError);
+    const Moments good(gram, {}, 1, "g");
+    CHECK_THROWS_WITH(decompose(kCpu, w, Calibration{.gradient = &good, .damping = INFINITY}, {.rank = fixed_rank(1)}),
+                      Catch::Contains("damping"));
+}

@@ -3,6 +3,7 @@
 #include "catch.hpp"
 #include "forward_reference.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <utility>
@@ -60,6 +61,10 @@ TEST_CASE("A group's results may be float", "[linear_group]") {
     Matrix<float> y(2, 90);
     std::vector<std::byte> workspace(group.workspace_bytes(context, 2));
     group.forward(context, x, std::array{y.view()}, std::span(workspace));
+    Matrix<float> again(2, 90);
+    Workspace growing;
+    group.forward(context, x, std::array{again.view()}, growing);
+    CHECK(std::equal(y.data(), y.data() + y.size(), again.data()));
     const LowRankLinear<bf16>& layer = std::get<LowRankLinear<bf16>>(group.layers()[0]);
     const Matrix<bf16> w2 = layer.w2();
     const std::vector<float> bias(90, 0.5F);

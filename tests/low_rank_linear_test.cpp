@@ -1,3 +1,4 @@
+#include <lowrank/linear_group.hpp>
 #include <lowrank/low_rank_linear.hpp>
 
 #include "catch.hpp"
@@ -5,6 +6,7 @@
 #include "forward_reference.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -12,6 +14,7 @@
 #include <limits>
 #include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace lowrank;
@@ -110,4 +113,36 @@ TEST_CASE("Sizes that do not fit are refused with the sizes", "[low_rank_linear]
     CHECK_THROWS_AS(layer.forward(cpu, Matrix<float>(3, 8), y, workspace), ShapeError);
     std::vector<std::byte> small(1);
     CHECK_THROWS_AS(layer.forward(cpu, Matrix<float>(2, 8), y, std::span(small)), ShapeError);
+}
+
+TEST_CASE("Factors that overflow the layer's type are refused", "[linear]") {
+    Factors<float> factors;
+    factors.w1 = Matrix<float>(3, 1);
+    factors.w2 = Matrix<float>(1, 2);
+    factors.w2(0, 1) = 70000;
+    CHECK_THROWS_AS(LowRankLinear<f16>(factors), ValueError);
+    CHECK(static_cast<float>(LowRankLinear<bf16>(factors).w2()(0, 1)) > 69000);
+    factors.w2(0, 1) = std::numeric_limits<float>::infinity();  // of the caller's own: it propagates
+    CHECK(!is_finite(LowRankLinear<f16>(factors).w2()(0, 1)));
+}
+
+TEST_CASE("Layers that were moved from are empty and say so", "[linear]") {
+    const cpu::Context cpu;
+    Factors<float> factors;
+    factors.w1 = Matrix<float>(3, 1);
+    factors.w2 = Matrix<float>(1, 2);
+    LowRankLinear<float> layer(factors);
+    const LowRankLinear<float> taken(std::move(layer));
+    CHECK(taken.d_in() == 3);
+    CHECK(layer.d_in() == 0);  // NOLINT(bugprone-use-after-move)
+    CHECK(layer.w1().size() == 0);
+    Matrix<float> x(1, 3);
+    Matrix<float> y(1, 2);
+    Workspace workspace;
+    CHECK_THROWS_AS(layer.forward(cpu, x, y, workspace), ShapeError);
+    LinearGroup<float> group(taken);
+    const LinearGroup<float> moved(std::move(group));
+    CHECK(moved.d_in() == 3);
+    CHECK(group.d_in() == 0);  // NOLINT(bugprone-use-after-move)
+    CHECK_THROWS_AS(group.forward(cpu, x, std::array{y.view()}, workspace), ShapeError);
 }

@@ -87,3 +87,8 @@ TEST_CASE("Rules out of their domain are refused", "[rank]") {
     CHECK_THROWS_AS(choose_rank(fixed_rank(1), 0, 4), ShapeError);
     CHECK(relative_error(0.1).aligned(8).clamped(2, 9).describe() == "error 0.1, multiple of 8, at least 2, at most 9");
 }
+
+TEST_CASE("A multiple above every rank rounds to full rank", "[rank]") {
+    const std::vector<double> values(4, 1.0);
+    CHECK(choose_rank(energy_kept(0.5).aligned(std::numeric_limits<std::int64_t>::max()), 4, 6, {values, 4}).rank == 4);
+}

@@ -4,6 +4,8 @@
 #include "device.hpp"
 #include "text.hpp"
 
+#include <command_line/output_path.hpp>
+#include <command_line/validators.hpp>
 #include <lowrank/checkpoint.hpp>
 
 #include <CLI/CLI.hpp>
@@ -46,7 +48,7 @@ Examples:
   compress SmolLM2 smaller --calibration stats.safetensors --share 0.8 --plot ranks.svg
   compress SmolLM2 smaller --calibration stats.safetensors --ranks q_proj=128,o_proj=128
 
-Exit status: 0 success, 1 an error of the input or the system, 2 wrong usage.)";
+Exit status: 0 success, 1 an error of the input or the system, 2 wrong usage, 130 interrupted (128 + the signal).)";
 
 struct Arguments {
     std::filesystem::path input;
@@ -97,26 +99,27 @@ inline void declare_calibration(CLI::App& app, Arguments& arguments) {
     app.add_option("--calibration", arguments.calibration, "calibrate by these statistics of a text (safetensors)")
         ->excludes(text);
     app.add_option("--tokens", arguments.text.tokens, "tokens of the text to use; all where it has fewer")
-        ->check(CLI::PositiveNumber)
+        ->check(command_line::at_least(1))
         ->capture_default_str()
         ->needs(text);
     app.add_option("--gradient-tokens", arguments.text.gradient_tokens, "tokens of these with gradients too")
-        ->check(CLI::PositiveNumber)
+        ->check(command_line::at_least(1))
         ->capture_default_str()
         ->needs(text);
     app.add_option("--window", arguments.text.window, "tokens of the text that see each other (512)")
-        ->check(CLI::Range(2, 1 << 30))
+        ->check(command_line::within(2, 1 << 30))
         ->needs(text);
     app.add_option("--refit-tokens", arguments.text.refit_tokens,
                    "tokens by which the factors are fitted to each other; 0: each layer on its own")
-        ->check(CLI::NonNegativeNumber)
+        ->check(command_line::at_least(0))
         ->capture_default_str()
         ->needs(text);
     auto* shares = app.add_option("--share,--shares", arguments.shares,
                                   "part of the selected layers' parameters to keep; several: 0.9,0.8,0.6")
-                       ->delimiter(',');
+                       ->delimiter(',')
+                       ->check(command_line::number_within(-1e300, 1e300, "a number"));
     app.add_option("--target-parameters", arguments.target, "parameters that the whole model may have, instead")
-        ->check(CLI::PositiveNumber)
+        ->check(command_line::at_least(1))
         ->excludes(shares);
     app.add_option("--layers", arguments.layers, "layers that compete: NAME,NAME,... (all that the statistics know)")
         ->delimiter(',');
@@ -136,24 +139,24 @@ inline void declare(CLI::App& app, Arguments& arguments) {
     declare_calibration(app, arguments);
     app.add_option("--method", arguments.method,
                    "how to decompose: auto (fast where it pays), or all singular values by the exact SVD")
-        ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, lowrank::Method>>{
-            {"auto", lowrank::Method::automatic}, {"exact", lowrank::Method::exact}}))
+        ->transform(command_line::one_of<lowrank::Method>(
+            {{"auto", lowrank::Method::automatic}, {"exact", lowrank::Method::exact}}))
         ->option_text("auto|exact");
     app.add_option("--excess", arguments.excess,
                    "error that the fast method may have over the least possible; 0.01 takes less time")
-        ->check(CLI::Range(1e-6, 1.0))
+        ->check(command_line::number_within(1e-6, 1, "a number from 1e-6 to 1"))
         ->capture_default_str();
     app.add_option("--device", arguments.device, "where to compute: auto (a GPU if one answers), cpu or cuda")
-        ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, Device>>{
-            {"auto", Device::automatic}, {"cpu", Device::cpu}, {"cuda", Device::cuda}}))
+        ->transform(
+            command_line::one_of<Device>({{"auto", Device::automatic}, {"cpu", Device::cpu}, {"cuda", Device::cuda}}))
         ->option_text("auto|cpu|cuda");
-    app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(CLI::NonNegativeNumber);
+    app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(command_line::thread_count());
     app.add_option("--json", arguments.json, "also write the report, with every layer, to this file");
     app.add_option("--plot", arguments.plot, "also write a picture of ranks and errors to this file (SVG)");
     app.add_flag("--plan", arguments.plan, "only count parameters and bytes, from the headers");
     app.add_option("--measure", arguments.measured_rows,
                    "with --plan: time each layer shape, dense and low-rank, for so many tokens at a time")
-        ->check(CLI::PositiveNumber);
+        ->check(command_line::within(1, 1 << 20));
     app.add_flag("--force", arguments.force, "replace OUT if it is there already");
     app.add_flag("--quiet", arguments.quiet, "print errors and warnings only");
     app.footer(kExamples);
@@ -202,5 +205,21 @@ inline void validate(const CLI::App& app, const Arguments& arguments) {
     }
     if (arguments.measured_rows > 0 && !arguments.plan) {
         throw CLI::ValidationError("--measure times what --plan lists: it needs --plan");
+    }
+}
+
+/// Throws a lowrank::Error for a report that would overwrite what is read or written otherwise, or cannot be written:
+/// before the work, not after it.
+inline void check_reports(const Arguments& arguments) {
+    const std::vector<double> shares = arguments.shares.empty() ? std::vector<double>{0} : arguments.shares;
+    std::vector<std::filesystem::path> taken{arguments.input, arguments.text.file, arguments.config,
+                                             arguments.calibration};
+    for (const double share : shares) taken.push_back(arguments.numbered(arguments.output, share));
+    for (const double share : shares) {
+        for (const auto& [file, option] : {std::pair(arguments.json, "--json"), {arguments.plot, "--plot"}}) {
+            const std::filesystem::path report = arguments.numbered(file, share);
+            command_line::require_free(report, option, taken);
+            taken.push_back(report);
+        }
     }
 }

@@ -5,6 +5,7 @@
 #include "progress.hpp"
 #include "text.hpp"
 
+#include <command_line/standard_streams.hpp>
 #include <eigen_solvers.hpp>
 #include <lowrank/checkpoint.hpp>
 #include <lowrank/stopwatch.hpp>
@@ -200,6 +201,7 @@ void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& mod
 }
 
 void run(const Arguments& arguments) {
+    check_reports(arguments);
     const lowrank::ModelFolder model(arguments.input);
     if (arguments.budget()) {
         run_with_budget(arguments, model);
@@ -211,6 +213,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    command_line::let_writes_fail();
     CLI::App app(kDescription, "compress");
     Arguments arguments;
     declare(app, arguments);
@@ -229,5 +232,5 @@ int main(int argc, char** argv) {
         std::cerr << "compress: " << error.what() << '\n';
         return 1;
     }
-    return 0;
+    return command_line::output_is_complete("compress") ? 0 : 1;
 }

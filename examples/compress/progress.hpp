@@ -1,6 +1,7 @@
 // What people see while `compress` works, and what happens when they interrupt it.
 #pragma once
 
+#include <command_line/standard_streams.hpp>
 #include <lowrank/checkpoint.hpp>
 
 #include <algorithm>
@@ -88,7 +89,10 @@ class Interruption {
 public:
     explicit Interruption(std::vector<lowrank::OutputFolder*> outs) {
         sigemptyset(&signals_);
-        for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) sigaddset(&signals_, signal);
+        for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+            if (!command_line::is_ignored(signal)) sigaddset(&signals_, signal);
+        }
+        sigaddset(&signals_, kDone);
         pthread_sigmask(SIG_BLOCK, &signals_, &before_);
         waiter_ = std::thread([this, outs = std::move(outs)] {
             int signal = 0;

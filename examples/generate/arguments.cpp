@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: MIT
 #include "arguments.hpp"
 
+#include <command_line/validators.hpp>
+
 #include <CLI/CLI.hpp>
 
 #include <iostream>
@@ -42,12 +44,12 @@ void declare_text(CLI::App& app, Arguments& arguments) {
     app.add_option("--compare", arguments.compare, "a second model for the same prompt; both are timed");
     app.add_option("--tokens", arguments.tokens,
                    "most tokens to write (200), or to read for the perplexity (all) or the calibration (32768)")
-        ->check(CLI::PositiveNumber);
+        ->check(command_line::at_least(1));
     app.add_option("--temperature", arguments.sampling.temperature, "0 takes the most likely token, always (default)")
-        ->check(CLI::Range(0.0, 100.0));
+        ->check(command_line::number_within(0, 100, "a number from 0 to 100"));
     app.add_option("--top-p", arguments.sampling.top_p,
                    "choose among the likeliest tokens that together have this probability (1)")
-        ->check(CLI::Range(0.0, 1.0));
+        ->check(command_line::number_within(0, 1, "a number from 0 to 1"));
     app.add_option("--seed", arguments.sampling.seed, "of the random choice (0)");
 }
 
@@ -55,12 +57,14 @@ void declare_measurements(CLI::App& app, Arguments& arguments, std::vector<std::
     app.add_option("--perplexity", arguments.text, "measure the perplexity of this text file");
     app.add_option("--window", arguments.window,
                    "tokens of the perplexity's or the calibration's text that see each other (512)")
-        ->check(CLI::Range(2, 1 << 30));
+        ->check(command_line::within(2, 1 << 30));
     app.add_option("--speed", speed, "measure the speed of reading P and writing N tokens: P,N")
         ->delimiter(',')
         ->expected(2)
-        ->check(CLI::NonNegativeNumber);
-    auto* ids = app.add_option("--ids", arguments.ids, "token ids, instead of a prompt, for --logits")->delimiter(',');
+        ->check(command_line::at_least(0));
+    auto* ids = app.add_option("--ids", arguments.ids, "token ids, instead of a prompt, for --logits")
+                    ->delimiter(',')
+                    ->check(command_line::at_least(0));
     auto* logits = app.add_option("--logits", arguments.logits, "write the logits after each id, as safetensors");
     ids->needs(logits);
     logits->needs(ids);
@@ -75,7 +79,7 @@ void declare_calibration(CLI::App& app, Arguments& arguments, std::filesystem::p
     output->needs(calibrate);
     app.add_option("--gradient-tokens", arguments.calibration.gradient_tokens,
                    "tokens of the calibration with gradients too (16384); 0: none")
-        ->check(CLI::NonNegativeNumber)
+        ->check(command_line::at_least(0))
         ->needs(calibrate);
     app.add_flag("--force", arguments.force, "replace the statistics file if it is there already")->needs(calibrate);
 }
@@ -122,9 +126,10 @@ Arguments parse_arguments(int argc, char** argv) {
     app.add_flag("--tokenize")->description("print the token ids of the prompt or of each line of standard input");
     app.add_flag("--detokenize")->description("print the text of each line of token ids of standard input");
     app.add_option("--type", arguments.type, "storage of the linear layers: f32, bf16 or f16 (as in the files)")
-        ->transform(CLI::CheckedTransformer(std::vector<std::pair<std::string, StorageType>>{
-            {"f32", StorageType::f32}, {"bf16", StorageType::bf16}, {"f16", StorageType::f16}}));
-    app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(CLI::NonNegativeNumber);
+        ->transform(command_line::one_of<StorageType>(
+            {{"f32", StorageType::f32}, {"bf16", StorageType::bf16}, {"f16", StorageType::f16}}))
+        ->option_text("f32|bf16|f16");
+    app.add_option("--threads", arguments.threads, "threads to use; 0 for all")->check(command_line::thread_count());
     app.add_option("--json", arguments.json, "also write what was measured to this file");
     app.add_flag("--quiet", arguments.quiet, "print results and errors only");
     app.footer(kExamples);

@@ -268,6 +268,10 @@ CalibrationText read_calibration_text(Tokenizer& tokenizer, const ModelConfig& c
         throw lowrank::ValueError("a window of " + std::to_string(size.window) + " tokens is above the model's " +
                                   "context of " + std::to_string(config.context));
     }
+    if (size.tokens < size.window) {
+        throw lowrank::ValueError(std::to_string(size.tokens) + " tokens are fewer than one window of " +
+                                  std::to_string(size.window) + ": raise --tokens or lower --window");
+    }
     const lowrank::MappedFile text(file);
     const std::string_view bytes = lowrank::detail::file_text(text);
     CalibrationText result{encode_file(tokenizer, text, Frame::added), lowrank::text_hash(bytes)};
@@ -294,6 +298,7 @@ CalibrationResult calibrate(const lowrank::cpu::Context& context, const std::fil
                             const ModelConfig& config, const CalibrationText& text, const CalibrationSize& size,
                             const std::filesystem::path& out,
                             const std::function<bool(const CalibrationProgress&)>& progress) {
+    if (text.tokens.empty() || size.window < 1) throw lowrank::ValueError("a calibration needs a text and a window");
     return Calibration(context, model, config, text, size, out, progress).run();
 }
 

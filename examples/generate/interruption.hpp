@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <command_line/standard_streams.hpp>
+
 #include <csignal>
 
 namespace engine {
@@ -19,12 +21,16 @@ public:
         struct sigaction action {};
         action.sa_handler = [](int signal) { detail::interruption = signal; };
         action.sa_flags = static_cast<int>(SA_RESETHAND);
-        for (const int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
+        for (const int signal : {SIGINT, SIGTERM}) {
+            if (!command_line::is_ignored(signal)) ::sigaction(signal, &action, nullptr);
+        }
     }
     Interruption(const Interruption&) = delete;
     Interruption& operator=(const Interruption&) = delete;
     ~Interruption() {
-        for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+        for (const int signal : {SIGINT, SIGTERM}) {
+            if (!command_line::is_ignored(signal)) std::signal(signal, SIG_DFL);
+        }
     }
 
     /// The signal that came, or 0.

@@ -88,7 +88,10 @@ public:
         constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
         if (!value.is_number_integer() || value.get<std::int64_t>() < least || value.get<std::int64_t>() > kMost ||
             (value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(kMost))) {
-            fail(key, "a whole number of at least " + std::to_string(least) + " is needed, not ", value);
+            fail(key,
+                 "a whole number of at least " + std::to_string(least) + " and at most " + std::to_string(kMost) +
+                     " is needed, not ",
+                 value);
         }
         return value.get<std::int64_t>();
     }

@@ -3,6 +3,7 @@
 #include "arguments.hpp"
 #include "calibrate.hpp"
 #include "chat.hpp"
+#include "config.hpp"
 #include "generation.hpp"
 #include "interruption.hpp"
 #include "language_model.hpp"
@@ -13,6 +14,8 @@
 #include "tokenizer.hpp"
 #include "utf8.hpp"
 
+#include <command_line/output_path.hpp>
+#include <command_line/standard_streams.hpp>
 #include <lowrank/checkpoint/safetensors_writer.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/error.hpp>
@@ -128,6 +131,10 @@ Report measure_perplexity(const std::filesystem::path& folder, const Arguments& 
     tokens.resize(wanted);
     const lowrank::Stopwatch watch;
     Progress progress(arguments.quiet);
+    if (tokens.size() < 2) {
+        throw lowrank::ValueError(lowrank::detail::path_text(arguments.text) + ": a text of fewer than 2 tokens has " +
+                                  "no perplexity");
+    }
     report.perplexity = perplexity(*model, context, tokens, arguments.window, [&](std::int64_t done, double so_far) {
         char text[96];
         std::snprintf(text, sizeof(text), "%lld/%lld tokens, perplexity %.4f", static_cast<long long>(done),
@@ -229,6 +236,10 @@ void detokenize(const Arguments& arguments) {
             if (error != std::errc{} || (next < end && *next != ' ')) {
                 throw lowrank::ValueError("'" + line + "' is not a line of token ids");
             }
+            if (id < 0 || id >= tokenizer.size()) {
+                throw lowrank::ValueError("token " + std::to_string(id) + " is outside the vocabulary of " +
+                                          std::to_string(tokenizer.size()));
+            }
             ids.push_back(id);
             at = std::min(next + 1, end);
         }
@@ -259,6 +270,11 @@ void run_and_report(const Arguments& arguments, const lowrank::cpu::Context& con
 }
 
 void run(const Arguments& arguments) {
+    const std::vector<std::filesystem::path> taken{arguments.model, arguments.compare, arguments.text};
+    command_line::require_free(arguments.json, "--json", taken);
+    command_line::require_free(arguments.logits, "--logits", taken);
+    command_line::require_free(arguments.output, "--output", taken);
+    if (!arguments.compare.empty()) static_cast<void>(read_config(arguments.compare));  // before the first one's work
     if (arguments.mode == Mode::tokenize) return tokenize(arguments);
     if (arguments.mode == Mode::detokenize) return detokenize(arguments);
     const lowrank::cpu::Context context({.threads = arguments.threads});
@@ -270,6 +286,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    command_line::let_writes_fail();
     Arguments arguments;
     try {
         arguments = parse_arguments(argc, argv);
@@ -290,5 +307,5 @@ int main(int argc, char** argv) {
         std::cerr << "generate: interrupted\n";
         return Interruption::kShellStatus + Interruption::signal();
     }
-    return 0;
+    return command_line::output_is_complete("generate") ? 0 : 1;
 }

@@ -122,7 +122,13 @@ Tokenizer::Tokenizer(Fields fields) : bpe_(make_bpe(fields.object("model"))), nf
     Fields decoder = fields.object("decoder");
     if (decoder.text("type") != "ByteLevel") decoder.unsupported("type", "only ByteLevel is");
 
-    const auto set = [this](Token id, std::string bytes) {
+    // Of the ids: a table has a place for each. The largest vocabularies have 2.6e5.
+    constexpr Token kMost = (1 << 24) - 1;
+    const auto set = [&](Token id, std::string bytes) {
+        if (id > kMost) {
+            throw lowrank::FormatError(fields.subject("") + ": a token's id is " + std::to_string(id) + ", above " +
+                                       std::to_string(kMost));
+        }
         if (id >= size()) bytes_.resize(static_cast<std::size_t>(id) + 1);
         bytes_[static_cast<std::size_t>(id)] = std::move(bytes);
     };

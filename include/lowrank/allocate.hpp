@@ -211,7 +211,7 @@ inline void check_budget(std::span<const AllocationLayer> layers, std::int64_t b
         "a budget of " + std::to_string(budget) + " parameters for " + std::to_string(layers.size()) + " layers ";
     if (budget < lowest) {
         throw ValueError(of + "is below the " + std::to_string(lowest) +
-                         " that they take at their lowest ranks; raise it or lower the floor");
+                         " that they take at their lowest ranks; raise it or lower the floor or the multiple");
     }
     if (budget >= dense) {
         throw ValueError(of + "is not below the " + std::to_string(dense) + " that they take as they are");

@@ -43,7 +43,7 @@ public:
     /// an asymmetric matrix. `name` is used in messages.
     Moments(Matrix<double> gram, std::vector<double> sum, std::int64_t rows, const std::string& name)
         : gram_(std::move(gram)), sum_(std::move(sum)), rows_(rows) {
-        check(name);
+        require_valid(name);
     }
 
     /// Adds the rows of x (n x width). O(n width^2). Throws ShapeError for another width.
@@ -78,9 +78,13 @@ public:
                              std::to_string(width()) + " do not add up");
         }
         std::transform(gram_.data(), gram_.data() + gram_.size(), other.gram_.data(), gram_.data(), std::plus<>());
-        std::transform(sum_.begin(), sum_.end(), other.sum_.begin(), sum_.begin(), std::plus<>());
+        if (other.sum_.empty()) sum_.clear();
+        if (!sum_.empty()) std::transform(sum_.begin(), sum_.end(), other.sum_.begin(), sum_.begin(), std::plus<>());
         rows_ += other.rows_;
     }
+
+    /// Throws as the constructor from sums does: also for a NaN that came in a batch. O(width^2).
+    void require_valid(const std::string& name) const;
 
     [[nodiscard]] std::int64_t width() const { return gram_.rows(); }
     /// Rows seen.
@@ -118,7 +122,7 @@ private:
     template <class S>
     void add_rows(const cpu::Context& context, MatrixView<const S> rows) {
         cpu::gram(context, 1.0, rows, cpu::Transpose::yes, 1.0, gram_.view());
-        for (std::int64_t i = 0; i < rows.rows(); ++i) {
+        for (std::int64_t i = 0; i < rows.rows() && !sum_.empty(); ++i) {
             for (std::int64_t j = 0; j < rows.cols(); ++j) {
                 sum_[static_cast<std::size_t>(j)] += static_cast<double>(rows(i, j));
             }
@@ -126,20 +130,22 @@ private:
         rows_ += rows.rows();
     }
 
-    void check(const std::string& name) const;
-
     Matrix<double> gram_;
     std::vector<double> sum_;
     std::int64_t rows_ = 0;
 };
 
-inline void Moments::check(const std::string& name) const {
+inline void Moments::require_valid(const std::string& name) const {
     const std::string subject = name + ", " + shape_string(gram_.rows(), gram_.cols()) + ", ";
     if (gram_.rows() != gram_.cols()) throw ShapeError(subject + "is not square, so it is no Gram matrix");
     if (!sum_.empty() && static_cast<std::int64_t>(sum_.size()) != width()) {
         throw ShapeError(subject + "does not fit a sum of rows of " + std::to_string(sum_.size()));
     }
-    if (rows_ < 0) throw ValueError(subject + "cannot come from " + std::to_string(rows_) + " rows");
+    bool zero = true;
+    for (std::int64_t i = 0; i < width(); ++i) zero = zero && gram_(i, i) == 0;
+    if (rows_ < 0 || (rows_ == 0 && !zero)) {
+        throw ValueError(subject + "cannot come from " + std::to_string(rows_) + " rows");
+    }
     const auto refuse = [&](const char* what, std::int64_t i, std::int64_t j) {
         throw ValueError(subject + what + " at row " + std::to_string(i) + ", column " + std::to_string(j));
     };

@@ -15,7 +15,7 @@
 // M is factorised by decompose(), exact or fast, with its `excess` in the weighted norm.
 //
 // Errors. As decompose(), and ShapeError if the widths of the statistics are not those of the weight, ValueError for
-// a damping that is not above 0.
+// statistics that are not finite and for a damping that is not above 0.
 //
 //     lowrank::Moments inputs(d_in);
 //     for (const auto& x : batches) inputs.add(cpu, x);
@@ -28,6 +28,7 @@
 #include <lowrank/decompose_options.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/matrix.hpp>
+#include <lowrank/scalar.hpp>
 
 #include <cstdint>
 #include <span>
@@ -55,7 +56,11 @@ auto decompose(const cpu::Context& context, const Weight& weight, const Calibrat
     const std::int64_t d_in = in_out ? stored.rows() : stored.cols();
     const std::int64_t d_out = in_out ? stored.cols() : stored.rows();
     const auto check = [&](const Moments* moments, std::int64_t width, const char* what) {
-        if (moments == nullptr || moments->width() == width) return;
+        if (moments == nullptr) return;
+        if (moments->width() == width) {
+            moments->require_valid("the sums over " + options.name + "'s " + what);
+            return;
+        }
         throw ShapeError(options.name + ", " + shape_string(d_in, d_out) + ", has " + std::to_string(width) + " " +
                          what + ", but its statistics are of " + std::to_string(moments->width()));
     };
@@ -65,9 +70,9 @@ auto decompose(const cpu::Context& context, const Weight& weight, const Calibrat
     cpu::GramRoot gradient;
     if (calibration.input != nullptr) input = cpu::gram_root(context, *calibration.input);
     if (calibration.gradient != nullptr) {
-        if (!(calibration.damping > 0)) {
+        if (!(calibration.damping > 0) || !is_finite(calibration.damping)) {
             throw ValueError("a damping of " + std::to_string(calibration.damping) +
-                             " does not make the gradients' matrix invertible: it must be above 0");
+                             " does not make the gradients' matrix invertible: it must be a number above 0");
         }
         gradient = cpu::gram_root(context, *calibration.gradient, calibration.damping);
     }

@@ -49,6 +49,12 @@ requires Scalar<element_t<Weight>> Spectrum decompose_spectrum(Context& context,
     return decompose_weight_spectrum(context, stored, most, options);
 }
 
+template <class Context, class Weight>
+requires Scalar<element_t<Weight>> Spectrum decompose_spectrum(Context& context, const Weight& weight,
+                                                               std::int64_t most) {
+    return decompose_spectrum(context, weight, most, {.rank = fixed_rank(most)});
+}
+
 namespace detail {
 
 inline void require_options(std::size_t weights, std::size_t options) {

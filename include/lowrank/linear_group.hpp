@@ -44,7 +44,9 @@ public:
     }
 
     [[nodiscard]] std::span<const Layer> layers() const { return layers_; }
+    /// 0 of a group that was moved from.
     [[nodiscard]] std::int64_t d_in() const {
+        if (layers_.empty()) return 0;
         return std::visit([](const auto& layer) { return layer.d_in(); }, layers_.front());
     }
 
@@ -74,10 +76,15 @@ public:
                  Workspace& workspace) const {
         run(context, x, ys, workspace.reserve(workspace_bytes(context, x.rows())));
     }
-    template <class Context, std::size_t kLayers>
-    void forward(const Context& context, MatrixView<const T> x, const std::array<MatrixView<T>, kLayers>& ys,
+    template <class Context>
+    requires(!ComputeScalar<T>) void forward(const Context& context, MatrixView<const T> x,
+                                             std::span<const MatrixView<Compute>> ys, Workspace& workspace) const {
+        run(context, x, ys, workspace.reserve(workspace_bytes(context, x.rows())));
+    }
+    template <class Context, class Out, std::size_t kLayers>
+    void forward(const Context& context, MatrixView<const T> x, const std::array<MatrixView<Out>, kLayers>& ys,
                  Workspace& workspace) const {
-        forward(context, x, std::span<const MatrixView<T>>(ys), workspace);
+        forward(context, x, std::span<const MatrixView<Out>>(ys), workspace);
     }
 
 private:
@@ -103,6 +110,7 @@ private:
             throw ShapeError("a group of " + std::to_string(layers_.size()) + " layers needs as many results, not " +
                              std::to_string(ys.size()));
         }
+        if (layers_.empty()) return;
         detail::require_workspace(workspace.size(), workspace_bytes(context, x.rows()), x.rows());
         std::array<cpu::ForwardLayer<T, Out>, kMaxLayers> parts{};
         for (std::size_t i = 0; i < layers_.size(); ++i) {

@@ -101,7 +101,14 @@ private:
     static Matrix<T> rounded(const Matrix<C>& source) {
         Matrix<T> target(source.rows(), source.cols());
         for (std::int64_t i = 0; i < source.rows(); ++i) {
-            for (std::int64_t j = 0; j < source.cols(); ++j) target(i, j) = static_cast<T>(source(i, j));
+            for (std::int64_t j = 0; j < source.cols(); ++j) {
+                target(i, j) = static_cast<T>(source(i, j));
+                if (is_finite(target(i, j)) || !is_finite(source(i, j))) continue;
+                throw ValueError("a factor of " + shape_string(source.rows(), source.cols()) + " has the entry " +
+                                 std::to_string(source(i, j)) + " at row " + std::to_string(i) + ", column " +
+                                 std::to_string(j) + ", which overflows the layer's type: scale the weight down or " +
+                                 "store it as bf16 or float");
+            }
         }
         return target;
     }

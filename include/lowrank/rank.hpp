@@ -204,7 +204,7 @@ inline std::optional<RankChoice> try_choose_rank(const RankRule& rule, std::int6
             break;
     }
     if (!rank) return std::nullopt;
-    const std::int64_t multiple = rule.multiple();
+    const std::int64_t multiple = std::min(rule.multiple(), full);  // above it the same, short of overflow
     std::int64_t aligned = (*rank + (round_up ? multiple - 1 : 0)) / multiple * multiple;
     if (!round_up) aligned = std::max(aligned, std::min(multiple, full));
     const std::int64_t clamped = std::clamp(aligned, rule.lowest(), rule.highest());

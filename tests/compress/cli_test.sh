@@ -111,6 +111,8 @@ if [ $engine = yes ]; then
     refuse 1 "context of 64" "$llama" models/new --text text.txt --share 0.8 --window 65
     printf 'the' > short.txt
     refuse 1 "fewer than one window" "$llama" models/new --text short.txt --share 0.8
+    refuse 1 "fewer than one window" "$llama" models/new --text text.txt --share 0.8 --window 32 --tokens 31
+    refuse 1 "--plot 'text.txt' is also" "$llama" models/new --text text.txt --share 0.8 --plot text.txt
     refuse 1 "exists already" "$llama" models/out --text text.txt --share 0.8
     cp -r "$llama" gpt
     sed -i 's/LlamaForCausalLM/GPT2LMHeadModel/; s/"model_type": *"llama"/"model_type": "gpt2"/' gpt/config.json
@@ -127,7 +129,11 @@ refuse 2 OUT models/in --ranks q_proj=6
 refuse 2 --bogus models/in models/new --ranks q_proj=6 --bogus
 refuse 2 --threads models/in models/new --ranks q_proj=6 --threads -1
 refuse 2 --threads models/in models/new --ranks q_proj=6 --threads many
-refuse 2 --method models/in models/new --ranks q_proj=6 --method magic
+refuse 2 "from 0 to 1024" models/in models/new --ranks q_proj=6 --threads 5000
+refuse 2 "auto|exact" models/in models/new --ranks q_proj=6 --method magic
+refuse 2 "is not a number" models/in models/new --calibration "$statistics" --share ""
+refuse 2 "is not a number" models/in models/new --calibration "$statistics" --share nan
+refuse 2 --measure models/in --plan --ranks q_proj=6 --measure 100000000000
 refuse 2 --config models/in models/new --ranks q_proj=6 --config ranks.json
 leaves $'in\nout'
 
@@ -146,6 +152,33 @@ refuse 1 "inside the source" models/in models/in/new --ranks q_proj=6
 refuse 1 "No such file" models/in models/none/new --ranks q_proj=6
 echo '{"q_proj": 6,}' > bad.json
 refuse 1 "bad.json': not valid JSON" models/in models/new --config bad.json
+
+# Reports that would destroy what is read or written, or cannot be written: before the work.
+cp -r models/in before
+echo '{"q_proj": 6}' > good.json
+refuse 1 "lies in" models/in models/new --ranks q_proj=6 --json models/in/config.json
+refuse 1 "lies in" models/in models/new --ranks q_proj=6 --plot models/new/model.safetensors
+refuse 1 "is also" models/in models/new --config good.json --json good.json
+refuse 1 "is also" models/in models/new --ranks q_proj=6 --json one --plot one
+refuse 1 "cannot create: No such file" models/in models/new --ranks q_proj=6 --json none/report.json
+refuse 1 "is a folder" models/in models/new --ranks q_proj=6 --plot before
+diff -r before models/in > out || fail "the source has changed"
+: > out
+leaves $'in\nout'
+
+# Output that gets nowhere.
+if [ -w /dev/full ]; then
+    status=0
+    "$program" models/in --plan --ranks q_proj=6 > /dev/full 2> err < in || status=$?
+    [ "$status" = 1 ] && grep -q 'cannot write to standard output' err || fail "/dev/full: status $status"
+fi
+status=0
+"$program" models/in models/new --ranks q_proj=6 --json report.json 2>&1 > out < in | true
+[ -e models/new/model.safetensors.index.json ] || fail "a closed standard error stops the work"
+rm -r models/new
+
+run 0 models/in --plan --ranks embed_tokens=4
+grep -q 'warning: .*embed_tokens.* is an embedding' err || fail "no warning of an embedding"
 cp -r models/in cut
 truncate -s -1 cut/model-00002-of-00002.safetensors
 refuse 1 "model-00002-of-00002.safetensors': " cut models/new --ranks q_proj=6
@@ -185,6 +218,24 @@ for signal in INT TERM HUP; do
     grep -q '^compress: interrupted$' err || fail "SIG$signal: says nothing"
     leaves $'big\nin\nout'
 done
+
+# A signal that is ignored from the start, as by nohup, stays ignored.
+trap '' HUP
+"$program" models/big models/new --ranks p=100 --method exact --threads 1 > out 2> err < /dev/null &
+running=$!
+trap - HUP
+for _ in $(seq 600); do
+    compgen -G 'models/.lowrank-*/*' > /dev/null && break
+    sleep 0.05
+done
+kill -HUP "$running"
+sleep 0.1
+kill -TERM "$running"
+status=0
+wait "$running" || status=$?
+running=
+[ "$status" = 143 ] || fail "SIGHUP, ignored: status $status"
+leaves $'big\nin\nout'
 
 # The same while the text is run.
 if [ $engine = yes ]; then

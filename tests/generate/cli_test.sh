@@ -103,7 +103,12 @@ refuse 2 --bogus $model --bogus
 refuse 2 --threads $model --threads -1
 refuse 2 --tokens $model --tokens 0
 refuse 2 --type $model --type int4
+refuse 2 "f32|bf16|f16" $model --type f64
 refuse 2 --top-p $model --top-p 1.5
+refuse 2 --top-p $model --top-p nan
+refuse 2 --temperature $model --temperature nan
+refuse 2 "from 0 to 1024" $model --threads 5000
+refuse 2 "a whole number of at least 0" $model --ids "" --logits logits.safetensors
 refuse 2 --logits $model --ids 1,2
 refuse 2 --ids $model --ids 1,x --logits logits.safetensors
 refuse 2 "exclude each other" $model --perplexity text.txt --tokenize
@@ -118,11 +123,18 @@ refuse 1 "is empty" $model
 refuse 1 "UTF-8" $model --prompt $'the \xff'
 refuse 1 "exceeds the model's context of 64" $model --prompt "$(cat text.txt)"
 refuse 1 "outside the vocabulary" $model --ids 1,40 --logits logits.safetensors
+refuse 1 "lies in" $model --ids 1,2 --logits $model/model.safetensors
+refuse 1 "is also" $model --perplexity text.txt --json text.txt
+refuse 1 "cannot create: No such file" $model --ids 1,2 --logits none/logits.safetensors
+refuse 1 "No such file" $model --prompt the --compare models/gone
+printf '40 1\n' > in
+refuse 1 "outside the vocabulary of 40" $model --detokenize
+: > in
 refuse 1 "No such file" $model --perplexity gone.txt
 refuse 1 "fewer than the 5000" $model --perplexity text.txt --tokens 5000
 refuse 1 "window of 512" $model --perplexity text.txt
 printf 'the' > short.txt
-refuse 1 "fewer than 2 tokens" $model --perplexity short.txt --window 32
+refuse 1 "short.txt': a text of fewer than 2 tokens" $model --perplexity short.txt --window 32
 printf 'the \xff' > broken.txt
 refuse 1 "broken.txt': the text is not UTF-8" $model --perplexity broken.txt --window 32
 cp -r models/llama models/broken

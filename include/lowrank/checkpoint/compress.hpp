@@ -160,7 +160,7 @@ public:
         report_.after = {};
         require_space();
         estimate();
-        for (const auto& file : others_) lowrank::copy_file(model_.folder() / file, out_.folder() / file);
+        for (const auto& file : others_) lowrank::copy_file(model_.folder(), out_.folder(), file);
         for (const auto& shard : model_.shards()) write_shard(*shard);
         write_index();
         out_.commit();

@@ -154,6 +154,19 @@ inline std::vector<std::string> dense_warnings(const std::vector<PlannedLayer>& 
     return warnings;
 }
 
+/// Tables of embeddings, by the names that Hugging Face's models give them.
+inline std::vector<std::string> embedding_warnings(const CompressPlan& plan) {
+    std::vector<std::string> warnings;
+    for (const PlannedLayer& layer : plan.layers) {
+        const std::string last = layer.module.substr(layer.module.rfind('.') + 1);
+        if ((layer.choice && layer.choice->dense) || (last.find("embed") == std::string::npos && last != "wte"))
+            continue;
+        warnings.push_back(name_text(layer.module) + " is an embedding, which is looked up and not multiplied by: " +
+                           "engines that expect its weight will not find it");
+    }
+    return warnings;
+}
+
 /// save_model of the safetensors library notes "dropped name": "kept name" in the metadata when two tensors share
 /// their memory. Factorising the kept one leaves the dropped one pointing nowhere.
 inline std::vector<std::string> tied_warnings(const ModelFolder& model, const CompressPlan& plan) {
@@ -200,6 +213,7 @@ inline CompressPlan plan_compression(const ModelFolder& model, const RankConfig&
     }
     plan.warnings = detail::dense_warnings(plan.layers);
     for (std::string& warning : detail::tied_warnings(model, plan)) plan.warnings.push_back(std::move(warning));
+    for (std::string& warning : detail::embedding_warnings(plan)) plan.warnings.push_back(std::move(warning));
     return plan;
 }
 

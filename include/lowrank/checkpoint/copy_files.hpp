@@ -76,14 +76,19 @@ inline std::vector<std::filesystem::path> list_files(const std::filesystem::path
     return detail::FolderLister(folder, skipped).list();
 }
 
-/// Copies the contents and the permissions of a file, crash-safe, making the folders above it that are missing.
-/// Throws IoError.
-inline void copy_file(const std::filesystem::path& from, const std::filesystem::path& to) {
-    const MappedFile source(from);
-    std::error_code error;
-    std::filesystem::create_directories(to.parent_path(), error);
-    if (error) detail::throw_io(to.parent_path(), "cannot create", error.value());
-    AtomicFile target(to);
+/// Copies the contents and the permissions of the file `name` below one folder to below another, crash-safe, making the
+/// folders between that are missing, but not `to` itself: it may have been abandoned. Throws IoError.
+inline void copy_file(const std::filesystem::path& from, const std::filesystem::path& to,
+                      const std::filesystem::path& name) {
+    const MappedFile source(from / name);
+    std::filesystem::path folder = to;
+    for (const std::filesystem::path& part : name.parent_path()) {
+        folder /= part;
+        std::error_code error;
+        std::filesystem::create_directory(folder, error);
+        if (error) detail::throw_io(folder, "cannot create", error.value());
+    }
+    AtomicFile target(to / name);
     source.stream(source.bytes(), [&](std::span<const std::byte> piece) { target.append(piece); });
     target.set_permissions(source.permissions());
     target.commit();

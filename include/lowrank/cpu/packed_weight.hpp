@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace lowrank::cpu {
 
@@ -23,6 +24,20 @@ public:
     static constexpr std::int64_t kStepElements = detail::kStoredPerStep<T>;
 
     PackedWeight() = default;
+    PackedWeight(const PackedWeight&) = default;
+    PackedWeight& operator=(const PackedWeight&) = default;
+    /// Leaves an empty one.
+    PackedWeight(PackedWeight&& other) noexcept
+        : rows_(std::exchange(other.rows_, 0)),
+          cols_(std::exchange(other.cols_, 0)),
+          panels_(std::move(other.panels_)) {}
+    PackedWeight& operator=(PackedWeight&& other) noexcept {
+        rows_ = std::exchange(other.rows_, 0);
+        cols_ = std::exchange(other.cols_, 0);
+        panels_ = std::move(other.panels_);
+        return *this;
+    }
+    ~PackedWeight() = default;
 
     /// `stored` is W (K x N) or, with WeightLayout::out_in, W^T (N x K). O(K N).
     PackedWeight(MatrixView<const T> stored, WeightLayout layout)
