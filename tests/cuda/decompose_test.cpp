@@ -64,6 +64,23 @@ TEST_CASE("A steep spectrum is filtered with its columns rotated to Ritz vectors
     CHECK(error <= 1.001 * std::sqrt(tail));
 }
 
+TEST_CASE("Rules that go by the spectrum take the fast method on the device, too", "[cuda]") {
+    const test::CleanDevice clean;
+    cuda::Context gpu;
+    const Dense w = test::with_spectrum(240, 200, test::spectrum(test::Spectrum::power_law, 200, 1), 23);
+    const auto device = cuda::to_device(gpu, test::rounded<float>(w));
+    for (const RankRule& rule : {energy_kept(0.6), relative_error(0.5), energy_kept(0.7).aligned(8)}) {
+        CAPTURE(rule.describe());
+        const auto exact = cuda::to_host(gpu, decompose(gpu, device, {.rank = rule, .method = Method::exact}));
+        const auto found = cuda::to_host(gpu, decompose(gpu, device, {.rank = rule}));
+        CHECK(found.method == Method::fast);
+        CHECK(std::abs(found.rank() - exact.rank()) <= 1 + exact.rank() / 100);  // a part of 1e-3 may decide it
+        if (found.rank() == exact.rank()) CHECK(found.relative_error <= 1.001 * exact.relative_error);
+    }
+    // More than half of the rank: the exact method.
+    CHECK(cuda::to_host(gpu, decompose(gpu, device, {.rank = energy_kept(0.9999)})).method == Method::exact);
+}
+
 TEST_CASE("Spectra and batches on the device are those of single decompositions", "[cuda]") {
     const test::CleanDevice clean;
     cuda::Context gpu;

@@ -26,6 +26,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -117,13 +118,40 @@ double squared_norm(Context& context, DeviceView<const T> stored, const Decompos
     return weight.zero() ? 0 : std::ldexp(weight.norm() * weight.norm(), 2 * weight.exponent());
 }
 
+/// By a rule that goes by the spectrum: of blocks that grow until they hold the rank, as on the CPU, then of that rank.
+/// Nothing where the fast method does not serve.
+template <Scalar T>
+std::optional<Factors<compute_t<T>, DeviceSpace>> fast_factors_by_spectrum(Context& context, DeviceView<const T> stored,
+                                                                           const DecomposeOptions& options) {
+    constexpr std::int64_t kLeast = 32;
+    constexpr std::int64_t kFirstTry = 8;  // this part of the order
+    const std::int64_t order = std::min(stored.rows(), stored.cols());
+    DecomposeOptions tried = options;
+    tried.singular_values = true;
+    for (std::int64_t limit = std::max(kLeast, order / kFirstTry); limit < order; limit *= 2) {
+        tried.rank = fixed_rank(limit);
+        if (!wants_fast(tried, stored.rows(), stored.cols())) return std::nullopt;
+        const auto factors = fast_factors<T>(context, stored, tried);
+        if (!factors) return std::nullopt;
+        const Spectrum spectrum = lowrank::detail::spectrum_of(*factors, limit, squared_norm(context, stored, options));
+        const auto choice = try_choose_rank(options.rank, factors->d_in(), factors->d_out(), spectrum);
+        if (!choice || choice->rank > limit) continue;
+        tried.rank = fixed_rank(choice->rank);
+        tried.singular_values = options.singular_values;
+        return fast_factors<T>(context, stored, tried);
+    }
+    return std::nullopt;
+}
+
 }  // namespace detail
 
 /// Factorises a weight in device memory. See <lowrank/decompose.hpp>. Waits for the result.
 template <Scalar T>
 Factors<compute_t<T>, DeviceSpace> decompose_weight(Context& context, MatrixView<const T, DeviceSpace> stored,
                                                     const DecomposeOptions& options) {
-    if (detail::wants_fast(options, stored.rows(), stored.cols())) {
+    if (options.rank.needs_spectrum() && options.method != Method::exact) {
+        if (auto factors = detail::fast_factors_by_spectrum<T>(context, stored, options)) return std::move(*factors);
+    } else if (detail::wants_fast(options, stored.rows(), stored.cols())) {
         if (auto factors = detail::fast_factors<T>(context, stored, options)) return std::move(*factors);
     }
     return detail::exact_factors<T>(context, stored, options);

@@ -24,7 +24,7 @@
 
 namespace lowrank::cuda::detail {
 
-/// Whether the fast method is asked for, or worth it, and possible: it needs the rank beforehand. The limits are the
+/// Whether the fast method is asked for, or worth it, and possible for a rank that the shape tells. The limits are the
 /// CPU's: blocks beyond half of the order cost what the exact method does.
 inline bool wants_fast(const DecomposeOptions& options, std::int64_t rows, std::int64_t cols) {
     if (options.method == Method::exact || options.rank.needs_spectrum()) return false;
