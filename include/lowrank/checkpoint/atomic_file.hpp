@@ -97,6 +97,7 @@ public:
             if (written < 0) detail::throw_io(target_, "cannot write", errno);
             if (written == 0) detail::throw_io(target_, "cannot write", EIO);
             bytes = bytes.subspan(static_cast<std::size_t>(written));
+            start_writing(offset, written);
             offset += static_cast<std::uint64_t>(written);
             size_ = std::max(size_, offset);
         }
@@ -121,6 +122,16 @@ public:
     }
 
 private:
+    /// Has the system begin now, while the next layer is computed, what commit() would have to wait for. A hint.
+    void start_writing([[maybe_unused]] std::uint64_t offset, [[maybe_unused]] ssize_t count) const noexcept {
+#ifdef SYNC_FILE_RANGE_WRITE
+        constexpr ssize_t kWorthIt = ssize_t{1} << 20;
+        if (count < kWorthIt) return;
+        static_cast<void>(::sync_file_range(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(count),
+                                            SYNC_FILE_RANGE_WRITE));
+#endif
+    }
+
     std::filesystem::path target_;
     std::filesystem::path temporary_;
     int descriptor_ = -1;
