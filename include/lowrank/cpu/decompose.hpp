@@ -50,12 +50,12 @@ void unscale(const Context& context, Factors<T>& factors, int exponent, const st
     }
 }
 
-// Below this order an exact decomposition is short enough: 0.6 ms here, where the fast one takes 0.1 to 0.3 ms.
+// Below this order an exact decomposition is short enough: 0.26 ms here, where the fast one takes 0.1 to 0.3 ms.
 inline constexpr std::int64_t kFastFrom = 64;
 
-// The largest block, as a part of the order, for which the fast method is chosen: at half the order it takes 0.3 to 0.5
-// of the exact one's time (Gaussian, orders 64 to 1024), at three quarters 0.7 to 1. And the first one tried by rules
-// that do not know their rank yet.
+// The largest block, as a part of the order, for which the fast method is chosen: near half the order it takes 0.3 to
+// 0.5 of the exact one's time (Gaussian, float, orders 128 to 1024; as long at 64), at three quarters 0.9. And the
+// first one tried by rules that do not know their rank yet.
 inline constexpr std::int64_t kFastUpTo = 2;
 inline constexpr std::int64_t kFirstTry = 8;
 
