@@ -3,10 +3,10 @@
 // SPDX-License-Identifier: MIT
 #include <lowrank/decompose_calibrated.hpp>
 
+#include "calibration_inputs.hpp"
 #include "catch.hpp"
 #include "matrices.hpp"
 
-#include <Eigen/Eigenvalues>
 #include <Eigen/SVD>
 
 #include <algorithm>
@@ -18,45 +18,12 @@
 #include <vector>
 
 using namespace lowrank;
+using namespace lowrank::test_inputs;
 using test::Dense;
 
 namespace {
 
 const cpu::Context kCpu;
-
-/// Inputs as models have them: correlated, one direction far larger than the others, and an offset.
-Dense inputs(std::int64_t rows, std::int64_t width, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<double> normal;
-    const Dense mix = test::with_spectrum(width, width, test::spectrum(test::Spectrum::geometric, width, 300), seed);
-    Dense x = Dense::NullaryExpr(rows, width, [&] { return normal(random) + 0.3; }) * mix;
-    if (width > 2) x.col(2) *= 40;
-    return x;
-}
-
-Moments moments_of(const Dense& x) {
-    Moments moments(x.cols());
-    moments.add(kCpu, test::rounded<double>(x));
-    return moments;
-}
-
-Dense mean_gram(const Moments& moments) {
-    const auto gram = moments.gram();
-    return test::widened(gram, 1 / static_cast<double>(moments.rows()));
-}
-
-/// ||scaled(X) A||_F is the root of the mean of ||x A||^2 over the rows.
-Dense scaled(const Dense& x) {
-    return x / std::sqrt(static_cast<double>(x.rows()));
-}
-
-/// The symmetric square root of A + damping mean(diag A) I.
-Dense root(const Dense& a, double damping) {
-    const Dense damped = a + damping * a.diagonal().mean() * Dense::Identity(a.rows(), a.cols());
-    const Eigen::SelfAdjointEigenSolver<Dense> solver(damped);
-    return solver.eigenvectors() * solver.eigenvalues().cwiseMax(0).cwiseSqrt().asDiagonal() *
-           solver.eigenvectors().transpose();
-}
 
 template <class T>
 Dense product(const Factors<T>& factors) {

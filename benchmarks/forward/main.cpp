@@ -79,7 +79,14 @@ private:
         contenders.push_back(bench::own_contender("dense", *context_, bench::dense_layers<T>(c, data), x));
         if constexpr (std::is_same_v<T, float>) bench::add_blas_peers(contenders, c, data, x);
 #ifdef BENCH_ONEDNN
-        if constexpr (!std::is_same_v<T, lowrank::f16>) bench::add_onednn<T>(contenders, c, data, x);
+        if constexpr (!std::is_same_v<T, lowrank::f16>) {
+            static const bool kSupported = bench::onednn_supports<T>();
+            if (kSupported) {
+                bench::add_onednn<T>(contenders, c, data, x);
+            } else {
+                std::printf("\noneDNN has no %s on this machine: left out\n", c.type.c_str());
+            }
+        }
 #endif
         if (torch_) add_torch(*torch_, contenders, c);
 

@@ -56,6 +56,19 @@ private:
     std::vector<dnnl::memory> weights_;
 };
 
+/// Whether the library has products of this type here: Debian's has bf16 with AVX-512 only.
+template <class T>
+bool onednn_supports() {
+    try {
+        const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+        dnnl::stream stream(engine);
+        const OneDnnProduct<T> probe(engine, stream, lowrank::Matrix<T>(1, 1), 1, 1);
+        return probe.copies() == 1;
+    } catch (const dnnl::error&) {
+        return false;
+    }
+}
+
 /// "onednn" and "onednn:dense", in float and bf16.
 template <class T>
 void add_onednn(std::vector<Contender>& contenders, const Case& c, const Data<T>& data, const lowrank::Matrix<T>& x) {

@@ -10,9 +10,10 @@
 #include "rope.hpp"
 
 #include <eigen_solvers.hpp>
+#include <lowrank/calibration.hpp>
 #include <lowrank/checkpoint/model_folder.hpp>
 #include <lowrank/cpu/decompose_calibrated.hpp>
-#include <lowrank/cpu/gram_root.hpp>
+#include <lowrank/cpu/side_weighting.hpp>
 #include <lowrank/decompose_calibrated.hpp>
 #include <lowrank/workspace.hpp>
 
@@ -68,18 +69,21 @@ public:
         : context_(context) {
         MomentSums sums(drifted.cols());
         sums.add(context, drifted);
-        const lowrank::Moments moments = sums.take(context, "the inputs of " + name);
-        root_ = lowrank::cpu::gram_root(context, moments);
+        moments_ = sums.take(context, "the inputs of " + name);
+        weighting_ = lowrank::cpu::SideWeighting(moments_);
         drift_ = cross_sum(context, drifted, drift);
         if (!residual.empty()) residual_ = cross_sum(context, drifted, residual);
         using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-        Eigen::MatrixXd damped = Eigen::Map<const RowMajor>(moments.gram().data(), moments.width(), moments.width());
+        Eigen::MatrixXd damped = Eigen::Map<const RowMajor>(moments_.gram().data(), moments_.width(), moments_.width());
         const double mean = damped.diagonal().mean();
         damped.diagonal().array() += mean > 0 ? kDamping * mean : 1;
         inverse_.compute(damped);
     }
 
-    [[nodiscard]] const lowrank::cpu::GramRoot& root() const { return root_; }
+    Fit(const Fit&) = delete;  // the weighting refers to the moments
+    Fit& operator=(const Fit&) = delete;
+
+    [[nodiscard]] lowrank::cpu::SideWeighting& weighting() { return weighting_; }
 
     /// W*, of W as files have it, d_out x d_in.
     [[nodiscard]] Matrix<float> target(const Matrix<float>& weight) const {
@@ -107,7 +111,8 @@ public:
 
 private:
     const Context& context_;
-    lowrank::cpu::GramRoot root_;
+    lowrank::Moments moments_;
+    lowrank::cpu::SideWeighting weighting_;
     Matrix<double> drift_, residual_;
     Eigen::LLT<Eigen::MatrixXd> inverse_;
 };
@@ -224,7 +229,7 @@ private:
             which.input_norm().forward(pass, pass.at.attention_input);
         });
         {
-            const Fit inputs = fit(config_.hidden, false, ".self_attn.q_proj");
+            Fit inputs = fit(config_.hidden, false, ".self_attn.q_proj");
             std::vector<AnyLinear<float>> qkv;
             qkv.push_back(solve(inputs, ".self_attn.q_proj", config_.hidden, config_.query_size(), config_.qkv_bias));
             qkv.push_back(solve(inputs, ".self_attn.k_proj", config_.hidden, config_.kv_size(), config_.qkv_bias));
@@ -236,8 +241,11 @@ private:
             which.input_norm().forward(pass, pass.at.attention_input);
             which.attention().forward(pass, rope_, cache_);
         });
-        block.attention().set_output(solve(fit(config_.query_size(), true, ".self_attn.o_proj"), ".self_attn.o_proj",
-                                           config_.query_size(), config_.hidden, config_.output_bias));
+        {
+            Fit inputs = fit(config_.query_size(), true, ".self_attn.o_proj");
+            block.attention().set_output(
+                solve(inputs, ".self_attn.o_proj", config_.query_size(), config_.hidden, config_.output_bias));
+        }
         reserve(block);
         advance(dense, block, &Activations<float>::output_input,
                 [](const Block<float>& which, const Pass<float>& pass) { which.attention().output(pass); });
@@ -248,7 +256,7 @@ private:
             which.mlp_norm()->forward(pass, pass.at.mlp_input);
         });
         {
-            const Fit inputs = fit(config_.hidden, false, ".mlp.gate_proj");
+            Fit inputs = fit(config_.hidden, false, ".mlp.gate_proj");
             std::vector<AnyLinear<float>> gate_up;
             gate_up.push_back(solve(inputs, ".mlp.gate_proj", config_.hidden, config_.intermediate, config_.mlp_bias));
             gate_up.push_back(solve(inputs, ".mlp.up_proj", config_.hidden, config_.intermediate, config_.mlp_bias));
@@ -259,8 +267,11 @@ private:
             which.expand(pass);
             which.mlp().activate(pass);
         });
-        block.mlp().set_down(solve(fit(config_.intermediate, true, ".mlp.down_proj"), ".mlp.down_proj",
-                                   config_.intermediate, config_.hidden, config_.mlp_bias));
+        {
+            Fit inputs = fit(config_.intermediate, true, ".mlp.down_proj");
+            block.mlp().set_down(
+                solve(inputs, ".mlp.down_proj", config_.intermediate, config_.hidden, config_.mlp_bias));
+        }
         reserve(block);
         advance(dense, block, &Activations<float>::down_input,
                 [](const Block<float>& which, const Pass<float>& pass) { which.mlp().contract(pass); });
@@ -284,7 +295,7 @@ private:
     }
 
     /// The layer of the new block, and its factors in the store.
-    AnyLinear<float> solve(const Fit& inputs, const char* name, std::int64_t d_in, std::int64_t d_out, bool biased) {
+    AnyLinear<float> solve(Fit& inputs, const char* name, std::int64_t d_in, std::int64_t d_out, bool biased) {
         const std::string module = module_ + name;
         const auto found = layers_.find(module);
         if (found == layers_.end() || found->second->choice->dense) {
@@ -293,11 +304,10 @@ private:
         }
         const lowrank::PlannedLayer& layer = *found->second;
         const Matrix<float> target = inputs.target(load_whole_weight(context_, folder_, module, d_in, d_out));
-        lowrank::cpu::GramRoot gradient;
-        if (const auto sums = job_.statistics.gradient(module)) {
-            gradient = lowrank::cpu::gram_root(context_, *sums, lowrank::Calibration{}.damping);
-        }
-        auto factors = lowrank::cpu::decompose_weighted(context_, const_view(target), {&inputs.root(), &gradient},
+        lowrank::cpu::SideWeighting gradient;
+        const auto sums = job_.statistics.gradient(module, context_);
+        if (sums) gradient = lowrank::cpu::SideWeighting(*sums, lowrank::Calibration{}.damping);
+        auto factors = lowrank::cpu::decompose_weighted(context_, const_view(target), {&inputs.weighting(), &gradient},
                                                         {.rank = lowrank::fixed_rank(layer.choice->rank),
                                                          .layout = lowrank::WeightLayout::out_in,
                                                          .singular_values = false,

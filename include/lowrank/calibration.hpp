@@ -16,12 +16,14 @@
 //                                                              // <lowrank/decompose_calibrated.hpp>
 #pragma once
 
+#include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/scalar.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -41,9 +43,10 @@ public:
     /// Sums that were formed elsewhere. Throws ShapeError where the sizes do not fit together, ValueError for a
     /// negative count, or for what no sum of outer products can be: an entry that is not finite, a negative diagonal,
     /// an asymmetric matrix. `name` is used in messages.
-    Moments(Matrix<double> gram, std::vector<double> sum, std::int64_t rows, const std::string& name)
+    Moments(Matrix<double> gram, std::vector<double> sum, std::int64_t rows, const std::string& name,
+            const cpu::Context& context = cpu::Context({.threads = 1}))
         : gram_(std::move(gram)), sum_(std::move(sum)), rows_(rows) {
-        require_valid(name);
+        require_valid(name, context);
     }
 
     /// Adds the rows of x (n x width). O(n width^2). Throws ShapeError for another width.
@@ -84,7 +87,7 @@ public:
     }
 
     /// Throws as the constructor from sums does: also for a NaN that came in a batch. O(width^2).
-    void require_valid(const std::string& name) const;
+    void require_valid(const std::string& name, const cpu::Context& context = cpu::Context({.threads = 1})) const;
 
     [[nodiscard]] std::int64_t width() const { return gram_.rows(); }
     /// Rows seen.
@@ -135,7 +138,7 @@ private:
     std::int64_t rows_ = 0;
 };
 
-inline void Moments::require_valid(const std::string& name) const {
+inline void Moments::require_valid(const std::string& name, const cpu::Context& context) const {
     const std::string subject = name + ", " + shape_string(gram_.rows(), gram_.cols()) + ", ";
     if (gram_.rows() != gram_.cols()) throw ShapeError(subject + "is not square, so it is no Gram matrix");
     if (!sum_.empty() && static_cast<std::int64_t>(sum_.size()) != width()) {
@@ -149,20 +152,31 @@ inline void Moments::require_valid(const std::string& name) const {
     const auto refuse = [&](const char* what, std::int64_t i, std::int64_t j) {
         throw ValueError(subject + what + " at row " + std::to_string(i) + ", column " + std::to_string(j));
     };
-    const auto look_for_errors = [&](std::int64_t i, std::int64_t begin, std::int64_t end) {
-        for (std::int64_t j = begin; j < end; ++j) {
+    // Rows [begin, end) up to the diagonal, with what mirrors them; the columns of a block stay in the cache.
+    constexpr std::int64_t kBlock = 64;
+    const auto for_rows = [&](std::int64_t begin, auto&& look) {
+        const std::int64_t end = std::min(begin + kBlock, width());
+        for (std::int64_t j0 = 0; j0 < end; j0 += kBlock) {
+            for (std::int64_t i = begin; i < end; ++i) {
+                for (std::int64_t j = j0; j < std::min({j0 + kBlock, i + 1, end}); ++j) look(i, j);
+            }
+        }
+    };
+    std::atomic<bool> valid{true};
+    context.parallel_for((width() + kBlock - 1) / kBlock, [&](std::int64_t part) {
+        bool good = true;
+        for_rows(part * kBlock, [&](std::int64_t i, std::int64_t j) {
+            good = good && is_finite(gram_(j, i)) && gram_(i, j) == gram_(j, i) && (i != j || gram_(i, i) >= 0);
+        });
+        if (!good) valid.store(false, std::memory_order_relaxed);
+    });
+    for (std::int64_t begin = 0; begin < width() && !valid; begin += kBlock) {
+        for_rows(begin, [&](std::int64_t i, std::int64_t j) {
             if (!is_finite(gram_(j, i))) refuse("is not finite", j, i);
             if (!is_finite(gram_(i, j))) refuse("is not finite", i, j);
             if (gram_(i, j) != gram_(j, i)) refuse("is not symmetric", j, i);
-        }
-        if (gram_(i, i) < 0) refuse("has a negative sum of squares", i, i);
-    };
-    constexpr std::int64_t kBlock = 64;  // whose columns stay in the cache
-    for (std::int64_t i0 = 0; i0 < width(); i0 += kBlock) {
-        const std::int64_t end = std::min(i0 + kBlock, width());
-        for (std::int64_t j0 = 0; j0 < end; j0 += kBlock) {
-            for (std::int64_t i = i0; i < end; ++i) look_for_errors(i, j0, std::min({j0 + kBlock, i + 1, end}));
-        }
+            if (i == j && gram_(i, i) < 0) refuse("has a negative sum of squares", i, i);
+        });
     }
     for (std::size_t j = 0; j < sum_.size(); ++j) {
         if (!is_finite(sum_[j])) refuse("comes with a sum of rows that is not finite", 0, static_cast<std::int64_t>(j));

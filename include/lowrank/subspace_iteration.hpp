@@ -79,7 +79,7 @@ public:
             const double before = sum_of_leading(theta, problem_.rank);
             const double tail = problem_.trace - before;
             if (!(tail > problem_.least_tail)) return {{}, 0, SubspaceEnd::unresolved};
-            const double mean = mean_outside(theta);
+            const double mean = mean_outside(theta, problem_);
             // What is not above the cut is filtered away, wanted or not.
             const double least_cut = problem_.unit * theta.front();
             if (!(theta[static_cast<std::size_t>(problem_.rank - 1)] > least_cut))
@@ -142,7 +142,7 @@ private:
         if constexpr (kRounds) {
             if (variance() == 0) return false;
             const double tail = problem_.trace - sum_of_leading(theta, problem_.rank);
-            lost_in_gram_ = lost_in_gram(theta, problem_, mean_outside(theta), variance());
+            lost_in_gram_ = lost_in_gram(theta, problem_, mean_outside(theta, problem_), variance());
             if (lost_in_gram_ < allowed(tail, kRoundingPart)) return false;
             lost_in_gram_ = 0;
             backend_.refine();
@@ -162,11 +162,6 @@ private:
     }
     [[nodiscard]] static double excess_of(double left, double tail) {
         return left < tail ? std::sqrt(tail / (tail - left)) - 1 : std::numeric_limits<double>::infinity();
-    }
-    [[nodiscard]] double mean_outside(const std::vector<double>& theta) const {
-        const double rest = problem_.trace - sum_of_leading(theta, columns_);
-        const auto count = static_cast<double>(problem_.order - columns_);
-        return count > 0 ? std::max(0.0, rest / count) : 0;
     }
     /// By how much the last filter reduced the shortfall, by the model.
     [[nodiscard]] double reduction(const std::vector<double>& theta, double mean) const {

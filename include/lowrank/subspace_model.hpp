@@ -118,28 +118,43 @@ inline double sum_of_leading(const std::vector<double>& theta, std::int64_t rank
     return sum;
 }
 
-/// The energy that the best subspace of a G of rounded entries lacks. Rounding is as good as random: F_ij, its part
-/// between a wanted direction i and one outside, j, turns i by F_ij / (theta_i - mu_j) towards j, which costs
-/// F_ij^2 / (theta_i - mu_j). The mean square of F_ij comes from the entries of A, of G, and of the block.
-/// `variance` is the mean square of the relative errors. Infinite if the block is lost in them.
-inline double lost_in_gram(const std::vector<double>& theta, const SubspaceProblem& problem, double mean,
-                           double variance) {
+/// The mean of the eigenvalues that the block does not hold.
+inline double mean_outside(const std::vector<double>& theta, const SubspaceProblem& problem) {
+    const auto columns = static_cast<std::int64_t>(theta.size());
+    const double rest = problem.trace - sum_of_leading(theta, columns);
+    const auto count = static_cast<double>(problem.order - columns);
+    return count > 0 ? std::max(0.0, rest / count) : 0;
+}
+
+/// The energy that the best subspace of a G with errors lacks. They are as good as random: F_ij, what they have between
+/// a wanted direction i and one outside, j, turns i by F_ij / (theta_i - mu_j) towards j, which costs
+/// F_ij^2 / (theta_i - mu_j). `square(theta_i, mu_j)` is the mean of F_ij^2. Infinite if the block is lost in them.
+template <class Square>
+double lost_by_turning(const std::vector<double>& theta, const SubspaceProblem& problem, double mean, Square&& square) {
     const double edge = theta.back();
     if (!(edge > 0)) return std::numeric_limits<double>::infinity();
     const OutsideSpectrum outside(edge, mean);
-    const auto n = static_cast<double>(problem.order);
-    const double entry = problem.trace / (n * static_cast<double>(problem.long_side));  // of A, squared
-    double squares = (n - static_cast<double>(theta.size())) * edge * mean;             // at most, of those outside
-    for (const double x : theta) squares += x * x;
     double sum = 0;
     for (std::int64_t i = 0; i < problem.rank; ++i) {
         const double x = theta[static_cast<std::size_t>(i)];
         sum += outside.mean_of([&](double mu) {
-            const double square = variance * ((x + mu) * entry + squares / (n * n) + mu * mu / n);
-            return square / std::max(x - mu, std::sqrt(square));
+            const double s = square(x, mu);
+            return s / std::max(x - mu, std::sqrt(s));
         });
     }
-    return sum * (n - static_cast<double>(problem.rank));
+    return sum * static_cast<double>(problem.order - problem.rank);
+}
+
+/// That of a G of rounded entries: of A, of G, and of the block. `variance` is the mean square of the relative errors.
+inline double lost_in_gram(const std::vector<double>& theta, const SubspaceProblem& problem, double mean,
+                           double variance) {
+    const auto n = static_cast<double>(problem.order);
+    const double entry = problem.trace / (n * static_cast<double>(problem.long_side));  // of A, squared
+    double squares = (n - static_cast<double>(theta.size())) * theta.back() * mean;     // at most, of those outside
+    for (const double x : theta) squares += x * x;
+    return lost_by_turning(theta, problem, mean, [&](double x, double mu) {
+        return variance * ((x + mu) * entry + squares / (n * n) + mu * mu / n);
+    });
 }
 
 /// By how much a gain in energy may appear too small where the blocks of both sums were rounded: twice the standard

@@ -238,12 +238,12 @@ private:
     void factorise_layer(const cpu::Context& context, const PlannedLayer& layer,
                          detail::LayerStatisticsReader& statistics, FactorStore& store) const {
         const Stopwatch own;
-        const cpu::Weighting roots = statistics.roots(context, layer.module);
+        const cpu::Weighting weighting = statistics.weighting(context, layer.module);
         const StoredTensor weight = model_.at(layer.weight->name);
         const std::string name =
             detail::path_text(weight.shard->path()) + ": tensor " + detail::name_text(layer.weight->name);
         const auto ranks = allocatable_ranks(layer.d_in, layer.d_out, options_.ranks);
-        const auto factors = cpu::decompose_weighted(context, const_view(weight.matrix<T>()), roots,
+        const auto factors = cpu::decompose_weighted(context, const_view(weight.matrix<T>()), weighting,
                                                      {.rank = fixed_rank(ranks ? ranks->second : 1),
                                                       .layout = WeightLayout::out_in,
                                                       .method = options_.method,

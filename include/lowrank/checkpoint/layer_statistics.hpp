@@ -1,14 +1,14 @@
-// lowrank - the statistics of a model's layers as the decomposition takes them: checked against the model, as roots.
-// SPDX-License-Identifier: MIT
+// lowrank - the statistics of a model's layers as the decomposition takes them: checked against the model, as
+// weightings. SPDX-License-Identifier: MIT
 #pragma once
 
+#include <lowrank/calibration.hpp>
 #include <lowrank/checkpoint/compress_plan.hpp>
 #include <lowrank/checkpoint/messages.hpp>
 #include <lowrank/checkpoint/model_folder.hpp>
 #include <lowrank/checkpoint/statistics.hpp>
 #include <lowrank/cpu/context.hpp>
-#include <lowrank/cpu/decompose_calibrated.hpp>
-#include <lowrank/cpu/gram_root.hpp>
+#include <lowrank/cpu/side_weighting.hpp>
 #include <lowrank/decompose_calibrated.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/matrix.hpp>
@@ -18,12 +18,17 @@
 
 namespace lowrank::detail {
 
-/// Borrows the statistics, and keeps the root of the last input, which q, k and v share.
+/// Borrows the statistics, and keeps the last input's, whose root q, k and v share.
 class LayerStatisticsReader {
 public:
     /// `gradients`: use those that there are.
     LayerStatisticsReader(const Statistics& statistics, bool gradients)
         : statistics_(statistics), gradients_(gradients) {}
+    /// Of the same statistics, none of which it has read: what it keeps is not to be shared.
+    LayerStatisticsReader(const LayerStatisticsReader& other)
+        : LayerStatisticsReader(other.statistics_, other.gradients_) {}
+    LayerStatisticsReader& operator=(const LayerStatisticsReader&) = delete;
+    ~LayerStatisticsReader() = default;
 
     /// Throws ValueError if there are none for this layer, ShapeError if they do not fit its weight.
     void require(const ModelFolder& model, const PlannedLayer& layer) const {
@@ -43,17 +48,20 @@ public:
         return gradients_ && statistics_.find(module)->gradient_tokens > 0;
     }
 
-    /// The layer's roots, valid until the next call. Throws ValueError for sums that no tokens can have.
-    [[nodiscard]] cpu::Weighting roots(const cpu::Context& context, const std::string& module) {
+    /// What weighs the layer's sides, valid until the next call. Throws ValueError for sums that no tokens can have.
+    [[nodiscard]] cpu::Weighting weighting(const cpu::Context& context, const std::string& module) {
         const std::string& name = statistics_.find(module)->input;
         if (name != input_name_) {
             input_name_.clear();
-            input_ = cpu::gram_root(context, *statistics_.input(module));
+            input_ = {};
+            inputs_ = *statistics_.input(module, context);
+            input_ = cpu::SideWeighting(inputs_);
             input_name_ = name;
         }
         gradient_ = {};
         if (has_gradients(module)) {
-            gradient_ = cpu::gram_root(context, *statistics_.gradient(module), Calibration{}.damping);
+            outputs_ = *statistics_.gradient(module, context);
+            gradient_ = cpu::SideWeighting(outputs_, Calibration{}.damping);
         }
         return {&input_, &gradient_};
     }
@@ -62,8 +70,10 @@ private:
     const Statistics& statistics_;
     bool gradients_;
     std::string input_name_;
-    cpu::GramRoot input_;
-    cpu::GramRoot gradient_;
+    Moments inputs_;
+    Moments outputs_;
+    cpu::SideWeighting input_;
+    cpu::SideWeighting gradient_;
 };
 
 }  // namespace lowrank::detail

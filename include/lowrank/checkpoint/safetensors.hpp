@@ -79,14 +79,25 @@ public:
             throw ShapeError(describe(tensor) + " has " + std::to_string(tensor.elements()) +
                              " elements, its destination " + std::to_string(out.size()));
         }
-        const std::span<const std::byte> from = bytes(tensor);
+        copy_part(tensor, 0, out);
+    }
+
+    /// The same of the elements from `first` on that `out` has room for.
+    template <Scalar T>
+    void copy_part(const TensorInfo& tensor, std::uint64_t first, std::span<T> out) const {
+        if (first > tensor.elements() || out.size() > tensor.elements() - first) {
+            throw ShapeError(describe(tensor) + " has " + std::to_string(tensor.elements()) +
+                             " elements, too few for " + std::to_string(out.size()) + " from " + std::to_string(first) +
+                             " on");
+        }
         const bool known = visit_scalar(tensor.dtype, [&]<class From>(std::type_identity<From>) {
+            const std::byte* from = bytes(tensor).data() + first * sizeof(From);
             if constexpr (std::is_same_v<From, T>) {
-                if (!out.empty()) std::memcpy(out.data(), from.data(), from.size());
+                if (!out.empty()) std::memcpy(out.data(), from, out.size_bytes());
             } else {
                 for (std::size_t i = 0; i < out.size(); ++i) {
                     From value;
-                    std::memcpy(&value, from.data() + i * sizeof(From), sizeof(From));
+                    std::memcpy(&value, from + i * sizeof(From), sizeof(From));
                     out[i] = static_cast<T>(static_cast<compute_t<From>>(value));
                 }
             }

@@ -66,7 +66,8 @@ public:
 
     /// The sums over a layer's inputs; nothing if the file knows nothing of it. O(d_in^2). Throws ValueError for sums
     /// that are not finite or have a negative diagonal.
-    [[nodiscard]] std::optional<Moments> input(const std::string& module) const {
+    [[nodiscard]] std::optional<Moments> input(const std::string& module,
+                                               const cpu::Context& context = cpu::Context({.threads = 1})) const {
         const LayerStatistics* layer = find(module);
         if (layer == nullptr) return std::nullopt;
         std::vector<double> sum;
@@ -74,14 +75,15 @@ public:
             sum.resize(static_cast<std::size_t>(tensor->elements()));
             file_.copy(*tensor, std::span(sum));
         }
-        return moments(layer->input + detail::kInputGram, std::move(sum), layer->tokens);
+        return moments(context, layer->input + detail::kInputGram, std::move(sum), layer->tokens);
     }
 
     /// The sums over the gradients at a layer's outputs; nothing if there are none. O(d_out^2). Throws as `input` does.
-    [[nodiscard]] std::optional<Moments> gradient(const std::string& module) const {
+    [[nodiscard]] std::optional<Moments> gradient(const std::string& module,
+                                                  const cpu::Context& context = cpu::Context({.threads = 1})) const {
         const LayerStatistics* layer = find(module);
         if (layer == nullptr || layer->gradient_tokens == 0) return std::nullopt;
-        return moments(module + detail::kGradientGram, {}, layer->gradient_tokens);
+        return moments(context, module + detail::kGradientGram, {}, layer->gradient_tokens);
     }
 
 private:
@@ -152,17 +154,19 @@ private:
         return static_cast<std::int64_t>(n);
     }
 
-    [[nodiscard]] Moments moments(const std::string& name, std::vector<double> sum, std::int64_t rows) const {
+    [[nodiscard]] Moments moments(const cpu::Context& context, const std::string& name, std::vector<double> sum,
+                                  std::int64_t rows) const {
         const TensorInfo& tensor = file_.tensor(name);
         const std::int64_t n = width(tensor);
-        auto packed = Matrix<double>::uninitialized(1, static_cast<std::int64_t>(tensor.elements()));
-        file_.copy(tensor, std::span(packed.data(), packed.size()));
-        file_.release(tensor);
         auto gram = Matrix<double>::uninitialized(n, n);
-        const double* from = packed.data();
-        for (std::int64_t i = 0; i < n; from += n - i, ++i) std::copy_n(from, n - i, gram.row(i) + i);
-        cpu::detail::mirror_upper(cpu::Context({.threads = 1}), gram.view());
-        return {std::move(gram), std::move(sum), rows, subject() + ": tensor " + detail::name_text(name)};
+        file_.copy_part(tensor, 0, std::span<double>());  // throws, for a type that is not known, where it can
+        context.parallel_for(n, [&](std::int64_t i) {
+            file_.copy_part(tensor, static_cast<std::uint64_t>(i * n - i * (i - 1) / 2),
+                            std::span(gram.row(i) + i, static_cast<std::size_t>(n - i)));
+        });
+        file_.release(tensor);
+        cpu::detail::mirror_upper(context, gram.view());
+        return {std::move(gram), std::move(sum), rows, subject() + ": tensor " + detail::name_text(name), context};
     }
 
     SafetensorsReader file_;

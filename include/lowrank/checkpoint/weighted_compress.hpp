@@ -33,7 +33,7 @@ struct WeightedFactoriser {
         const Matrix<T> weight = shard.template matrix<T>(*layer.weight);
         shard.release(*layer.weight);
         const auto factors =
-            cpu::decompose_weighted(context, const_view(weight), statistics.roots(context, layer.module),
+            cpu::decompose_weighted(context, const_view(weight), statistics.weighting(context, layer.module),
                                     {.rank = layer.rule,
                                      .layout = WeightLayout::out_in,
                                      .method = options.method,

@@ -68,26 +68,39 @@ inline bool fast_pays(std::int64_t order, std::int64_t rank, Method method) {
     return order >= kFastFrom && rank + lowrank::detail::oversampling(rank) <= order / kFastUpTo;
 }
 
-/// Calls `use(part, rank)` with the leading part for the rank that the options ask for. False if the fast method does
-/// not serve: then nothing was called.
-template <Scalar S, class Use>
-bool with_leading_part(const Context& context, MatrixView<const S> a, const WeightScale& scale, int exponent,
-                       const DecomposeOptions& options, Use&& use) {
-    const std::int64_t order = std::min(a.rows(), a.cols());
+/// The first block that a rule is tried with that does not know its rank yet.
+inline std::int64_t first_try(std::int64_t order) {
+    return std::max<std::int64_t>(kFastFrom / 2, order / kFirstTry);
+}
+
+/// Whether with_leading_part() will try at all.
+inline bool fast_may_serve(std::int64_t rows, std::int64_t cols, const DecomposeOptions& options) {
+    const std::int64_t order = std::min(rows, cols);
+    return fast_pays(order,
+                     options.rank.needs_spectrum() ? first_try(order) : choose_rank(options.rank, rows, cols).rank,
+                     options.method);
+}
+
+/// Calls `use(part, rank)` for the rank that the options ask for of a d_in x d_out weight, in either order, of that
+/// squared norm; `leading(rank)` is the LeadingPart, if there is one. False if the fast method does not serve: then
+/// `use` was not called.
+template <class Leading, class Use>
+bool with_leading_part(std::int64_t rows, std::int64_t cols, double squared_norm, const DecomposeOptions& options,
+                       Leading&& leading, Use&& use) {
+    const std::int64_t order = std::min(rows, cols);
     if (!options.rank.needs_spectrum()) {
-        const RankChoice choice = choose_rank(options.rank, a.rows(), a.cols());
+        const RankChoice choice = choose_rank(options.rank, rows, cols);
         if (!fast_pays(order, choice.rank, options.method)) return false;
-        const auto part = leading_part(context, a, scale, exponent, choice.rank, options);
+        const auto part = leading(choice.rank);
         if (part) use(*part, choice.rank);
         return part.has_value();
     }
     // A block that grows until it holds the rank: all tries before the last cost less than the last.
-    for (std::int64_t limit = std::max<std::int64_t>(kFastFrom / 2, order / kFirstTry);
-         fast_pays(order, limit, options.method); limit *= 2) {
-        const auto part = leading_part(context, a, scale, exponent, limit, options);
+    for (std::int64_t limit = first_try(order); fast_pays(order, limit, options.method); limit *= 2) {
+        const auto part = leading(limit);
         if (!part) return false;
-        const std::vector<double> s = singular_values(part->triplets.ritz_values, limit);
-        const auto choice = try_choose_rank(options.rank, a.rows(), a.cols(), {s, scale.squared_norm});
+        const std::vector<double> s = singular_values(part->extraction.ritz_values, limit);
+        const auto choice = try_choose_rank(options.rank, rows, cols, {s, squared_norm});
         if (!choice || choice->rank > limit) continue;
         use(*part, choice->rank);
         return true;
@@ -102,16 +115,17 @@ std::optional<Factors<compute_t<S>>> fast_factors(const Context& context, Matrix
     using C = compute_t<S>;
     const bool in_out = options.layout == WeightLayout::in_out;
     std::optional<Factors<C>> result;
-    with_leading_part(context, a, scale, exponent, options, [&](const LeadingPart<C>& part, std::int64_t rank) {
-        Factors<C>& factors =
-            result.emplace(factors_from(context, part.triplets, rank, in_out == (a.rows() >= a.cols())));
-        factors.excess = part.excess;
-        double tail = scale.squared_norm;
-        for (std::int64_t k = 0; k < rank; ++k) tail -= part.triplets.ritz_values[static_cast<std::size_t>(k)];
-        factors.relative_error =
-            relative_residual(context, a, std::ldexp(C{1}, -exponent), options.layout, factors, tail, scale);
-        if (!options.singular_values) factors.singular_values.clear();
-    });
+    const auto leading = [&](std::int64_t rank) { return leading_part(context, a, scale, exponent, rank, options); };
+    with_leading_part(
+        a.rows(), a.cols(), scale.squared_norm, options, leading, [&](const auto& part, std::int64_t rank) {
+            Factors<C>& factors =
+                result.emplace(factors_from(context, part.extraction, rank, in_out == (a.rows() >= a.cols())));
+            factors.excess = part.excess;
+            const double tail = scale.squared_norm - lowrank::detail::sum_of_leading(part.extraction.ritz_values, rank);
+            factors.relative_error =
+                relative_residual(context, a, std::ldexp(C{1}, -exponent), options.layout, factors, tail, scale);
+            if (!options.singular_values) factors.singular_values.clear();
+        });
     return result;
 }
 

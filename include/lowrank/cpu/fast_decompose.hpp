@@ -23,59 +23,86 @@
 
 namespace lowrank::cpu::detail {
 
-/// Triplets of the leading part, and the estimate of how far they are from the best.
-template <ComputeScalar T>
+/// Triplets or eigenpairs of the leading part, and the estimate of how far they are from the best.
+template <class Extraction>
 struct LeadingPart {
-    LeadingTriplets<T> triplets;
+    Extraction extraction;
     double excess = 0;
 };
 
 // Products with G of a usual run: the plan of GramOperator.
 inline constexpr int kUsualProducts = 7;
 
-/// Computed in T, which may be wider than S. Nothing if T cannot resolve the tail or the iteration stagnates.
-template <ComputeScalar T, Scalar S>
-std::optional<LeadingPart<T>> leading_part_in(const Context& context, MatrixView<const S> a, const WeightScale& scale,
-                                              int exponent, std::int64_t rank, const DecomposeOptions& options) {
-    const std::int64_t order = std::min(a.rows(), a.cols());
-    const std::int64_t columns = std::min(order, rank + lowrank::detail::oversampling(rank));
-    GramOperator<S, T> gram(context, a, std::ldexp(T{1}, -exponent), options.seed, columns, kUsualProducts);
+/// Columns of the block.
+inline std::int64_t block_columns(std::int64_t order, std::int64_t rank) {
+    return std::min(order, rank + lowrank::detail::oversampling(rank));
+}
+
+/// For a G that is computed in T: the Gram matrix of the shorter side, `order`, of a matrix of that squared norm.
+template <ComputeScalar T>
+lowrank::detail::SubspaceProblem subspace_problem(std::int64_t order, std::int64_t long_side, std::int64_t rank,
+                                                  double squared_norm, double excess) {
     // Rounding perturbs G by about u ||G||_F; the captured energy then loses at most 2 sqrt(rank) times that
     // (the sum of the leading eigenvalues is 1-Lipschitz in the nuclear norm of that rank). A tenth of the shortfall
     // that the excess allows, 2 excess tail, may go there. ||G||_F <= ||A||_F^2 is attained at rank one only: typical
     // weights lie a factor sqrt(order) below it, of which a quarter is claimed.
     const double unit = std::numeric_limits<T>::epsilon() / 2;
-    const double norm = 4 * scale.squared_norm / std::sqrt(static_cast<double>(order));
-    const double least_tail = 10 * std::sqrt(static_cast<double>(rank)) * unit * norm / options.excess;
+    const double norm = 4 * squared_norm / std::sqrt(static_cast<double>(order));
+    const double least_tail = 10 * std::sqrt(static_cast<double>(rank)) * unit * norm / excess;
     // Rounding leaves noise of unit times the amplification in every column. A column that is a Ritz vector has it
     // along the leading directions, which orthonormalisation takes out again, but for unit times itself.
     constexpr double kMostAmplification = std::is_same_v<T, float> ? 1e6 : 1e12;
     constexpr double kMostRotated = std::is_same_v<T, float> ? 1e10 : 1e20;
-    lowrank::detail::SubspaceIteration<GramOperator<S, T>> iteration(
-        gram, {order, std::max(a.rows(), a.cols()), rank, scale.squared_norm, options.excess, least_tail,
-               std::numeric_limits<T>::epsilon(), kMostAmplification, kMostRotated});
-    auto result = iteration.run();
+    return {order,
+            long_side,
+            rank,
+            squared_norm,
+            excess,
+            least_tail,
+            std::numeric_limits<T>::epsilon(),
+            kMostAmplification,
+            kMostRotated};
+}
+
+/// Nothing if the operator's type cannot resolve the tail or the iteration stagnates.
+template <class Operator>
+std::optional<LeadingPart<typename Operator::Extraction>> iterate(Operator& gram,
+                                                                  const lowrank::detail::SubspaceProblem& problem) {
+    auto result = lowrank::detail::SubspaceIteration<Operator>(gram, problem).run();
     if (result.end != lowrank::detail::SubspaceEnd::converged) return std::nullopt;
-    return LeadingPart<T>{std::move(result.extraction), result.excess};
+    return LeadingPart<typename Operator::Extraction>{std::move(result.extraction), result.excess};
+}
+
+/// Computed in T, which may be wider than S.
+template <ComputeScalar T, Scalar S>
+std::optional<LeadingPart<LeadingTriplets<T>>> leading_part_in(const Context& context, MatrixView<const S> a,
+                                                               const WeightScale& scale, int exponent,
+                                                               std::int64_t rank, const DecomposeOptions& options) {
+    const std::int64_t order = std::min(a.rows(), a.cols());
+    GramOperator<S, T> gram(context, a, std::ldexp(T{1}, -exponent), options.seed, block_columns(order, rank),
+                            kUsualProducts);
+    return iterate(gram,
+                   subspace_problem<T>(order, std::max(a.rows(), a.cols()), rank, scale.squared_norm, options.excess));
 }
 
 template <ComputeScalar T>
-LeadingPart<float> narrowed(LeadingPart<T>&& part) {
+LeadingPart<LeadingTriplets<float>> narrowed(LeadingPart<LeadingTriplets<T>>&& part) {
     const auto narrow = [](const Matrix<T>& from) {
         auto to = Matrix<float>::uninitialized(from.rows(), from.cols());
         for (std::size_t i = 0; i < from.size(); ++i) to.data()[i] = static_cast<float>(from.data()[i]);
         return to;
     };
-    return {{std::move(part.triplets.ritz_values), narrow(part.triplets.long_side), narrow(part.triplets.short_side)},
-            part.excess};
+    LeadingTriplets<T>& wide = part.extraction;
+    return {{std::move(wide.ritz_values), narrow(wide.long_side), narrow(wide.short_side)}, part.excess};
 }
 
 /// The leading `rank` triplets of 2^-exponent A, from float where that resolves the tail, else from double. Nothing if
 /// neither does: then the weight is of about that rank, and the exact method tells.
 template <Scalar S>
-std::optional<LeadingPart<compute_t<S>>> leading_part(const Context& context, MatrixView<const S> a,
-                                                      const WeightScale& scale, int exponent, std::int64_t rank,
-                                                      const DecomposeOptions& options) {
+std::optional<LeadingPart<LeadingTriplets<compute_t<S>>>> leading_part(const Context& context, MatrixView<const S> a,
+                                                                       const WeightScale& scale, int exponent,
+                                                                       std::int64_t rank,
+                                                                       const DecomposeOptions& options) {
     auto part = leading_part_in<compute_t<S>>(context, a, scale, exponent, rank, options);
     if constexpr (std::is_same_v<S, float>) {
         if (part) return part;

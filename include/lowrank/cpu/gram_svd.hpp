@@ -8,7 +8,7 @@
 // Columns of singular values below sqrt(n e) |A|, of which the Gram matrix says nothing, are any that complete U.
 #pragma once
 
-#include <lowrank/cpu/column_norms.hpp>
+#include <lowrank/cpu/column_products.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/orthonormalize.hpp>
@@ -50,7 +50,7 @@ inline Svd<float> gram_svd(const Context& context, MatrixView<const float> a) {
     auto u = Matrix<double>::uninitialized(m, n);
     gemm(context, 1.0, a, wide ? Transpose::yes : Transpose::no, vt, Transpose::yes, 0.0, u.view());
 
-    std::vector<double> s = squared_column_norms(context, u);
+    std::vector<double> s = column_products(context, u, u);
     for (double& value : s) value = std::sqrt(value);
     const double unknown = std::sqrt(static_cast<double>(n) * std::numeric_limits<double>::epsilon() / 2) *
                            *std::max_element(s.begin(), s.end());

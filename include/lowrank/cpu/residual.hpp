@@ -10,7 +10,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <numeric>
+#include <vector>
 
 namespace lowrank::cpu::detail {
 
@@ -21,7 +24,7 @@ double squared_residual(const Context& context, MatrixView<const S> a, T scale, 
                         const Factors<T>& factors) {
     constexpr std::int64_t kRows = 256;  // a block of 256 x 16384 floats is 16 MiB
     const bool in_out = layout == WeightLayout::in_out;
-    double sum = 0;
+    std::vector<double> sums(static_cast<std::size_t>(a.rows()));  // of rows
     auto block = Matrix<T>::uninitialized(std::min(kRows, a.rows()), a.cols());
     for (std::int64_t i = 0; i < a.rows(); i += kRows) {
         const std::int64_t rows = std::min(kRows, a.rows() - i);
@@ -33,17 +36,17 @@ double squared_residual(const Context& context, MatrixView<const S> a, T scale, 
             gemm(context, T{1}, factors.w2.view().block(0, i, factors.rank(), rows), Transpose::yes, factors.w1,
                  Transpose::yes, T{0}, part);
         }
-        for (std::int64_t row = 0; row < rows; ++row) {
+        context.parallel_for(rows, [&](std::int64_t row) {
             double row_sum = 0;
             for (std::int64_t j = 0; j < a.cols(); ++j) {
                 const double entry = static_cast<double>(static_cast<T>(a(i + row, j)) * scale);
                 const double rest = entry - static_cast<double>(part(row, j));
                 row_sum += rest * rest;
             }
-            sum += row_sum;
-        }
+            sums[static_cast<std::size_t>(i + row)] = row_sum;
+        });
     }
-    return sum;
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 /// Below this relative error the error is measured on the residual itself: a difference of squared norms has lost three

@@ -1,4 +1,4 @@
-// lowrank - the squared norms of a block's columns.
+// lowrank - inner products of the columns of two blocks.
 // SPDX-License-Identifier: MIT
 #pragma once
 
@@ -13,9 +13,9 @@
 
 namespace lowrank::cpu::detail {
 
-/// Sums in double, the same for any number of threads.
+/// x_k^T y_k for the columns k of two blocks of one size: sums in double, the same for any number of threads.
 template <ComputeScalar T>
-std::vector<double> squared_column_norms(const Context& context, const Matrix<T>& y) {
+std::vector<double> column_products(const Context& context, const Matrix<T>& x, const Matrix<T>& y) {
     std::vector<double> result(static_cast<std::size_t>(y.cols()));
     constexpr std::int64_t kColumns = 64;
     context.parallel_for((y.cols() + kColumns - 1) / kColumns, [&](std::int64_t part) {
@@ -23,9 +23,10 @@ std::vector<double> squared_column_norms(const Context& context, const Matrix<T>
         const std::int64_t count = std::min(kColumns, y.cols() - begin);
         double sums[kColumns] = {};
         for (std::int64_t i = 0; i < y.rows(); ++i) {
-            const T* row = y.row(i) + begin;
+            const T* left = x.row(i) + begin;
+            const T* right = y.row(i) + begin;
             for (std::int64_t j = 0; j < count; ++j) {
-                sums[j] += static_cast<double>(row[j]) * static_cast<double>(row[j]);
+                sums[j] += static_cast<double>(left[j]) * static_cast<double>(right[j]);
             }
         }
         std::copy_n(sums, count, result.begin() + begin);

@@ -1,0 +1,193 @@
+// lowrank - what a backend of subspace iteration on the CPU does with blocks of columns, whatever its matrix is.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <lowrank/cpu/column_products.hpp>
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/gemm.hpp>
+#include <lowrank/cpu/orthonormalize.hpp>
+#include <lowrank/cpu/symmetric_eigen.hpp>
+#include <lowrank/matrix.hpp>
+#include <lowrank/random_entry.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace lowrank::cpu::detail {
+
+/// Rows of a block that one task of a loop over elements takes: 64 x 400 floats are 100 KiB.
+inline constexpr std::int64_t kElementRows = 64;
+
+/// Blocks of `order` rows.
+template <ComputeScalar T>
+class BlockOperations {
+public:
+    using Block = Matrix<T>;
+
+    BlockOperations(const Context& context, std::int64_t order, std::uint64_t seed)
+        : context_(context), order_(order), seed_(seed) {
+        if (std::is_same_v<T, float> && context.isa() >= Isa::avx512_bf16) operands_ = Operands::rounded;
+    }
+
+    [[nodiscard]] std::int64_t order() const { return order_; }
+
+    /// order() x columns independent entries of mean 0.
+    [[nodiscard]] Block random_block(std::int64_t columns) const {
+        auto q = Block::uninitialized(order(), columns);
+        for_rows(q, [&](std::int64_t i) {
+            for (std::int64_t j = 0; j < columns; ++j) {
+                q(i, j) =
+                    static_cast<T>(lowrank::detail::random_entry(seed_, static_cast<std::uint64_t>(i * columns + j)));
+            }
+        });
+        return q;
+    }
+
+    /// The same size, its entries still to be written.
+    [[nodiscard]] Block block(std::int64_t columns) const { return Block::uninitialized(order(), columns); }
+
+    /// Mean square of the relative error by which operands of apply() are rounded; 0 if they are not.
+    [[nodiscard]] double rounding_variance() const { return operands_ == Operands::rounded ? kBf16Variance : 0; }
+
+    /// y += alpha x
+    void add(double alpha, const Block& x, Block& y) const {
+        const T factor = static_cast<T>(alpha);
+        for_rows(y, [&](std::int64_t i) {
+            const T* from = x.row(i);
+            T* to = y.row(i);
+            for (std::int64_t j = 0; j < y.cols(); ++j) to[j] += factor * from[j];
+        });
+    }
+
+    void scale(double alpha, Block& x) const {
+        const T factor = static_cast<T>(alpha);
+        for_rows(x, [&](std::int64_t i) {
+            for (std::int64_t j = 0; j < x.cols(); ++j) x(i, j) *= factor;
+        });
+    }
+
+    /// Columns of q become an orthonormal basis of their span: roughly, as leading_combination() makes up for the rest.
+    void orthonormalize(Block& q, Block& scratch, bool /*to_working_accuracy*/) const {
+        cpu::orthonormalize(context_, q, scratch, Orthonormal::roughly);
+    }
+
+    /// Eigenvalues of q^T z = q^T G q, descending.
+    [[nodiscard]] std::vector<double> ritz_values(const Block& q, const Block& z) {
+        projected_ = upper_product(q, z);
+        ritz_vectors_ = {};
+        return symmetric_eigen<T>(context_, projected_.view(), false).values;
+    }
+
+    /// x = x V, V the eigenvectors of the last ritz_values().
+    void rotate(Block& x) {
+        if (ritz_vectors_.size() == 0) ritz_vectors_ = symmetric_eigen<T>(context_, projected_.view()).vt;
+        Block rotated = block(x.cols());
+        gemm(context_, T{1}, x, Transpose::no, ritz_vectors_, Transpose::yes, T{0}, rotated.view());
+        x = std::move(rotated);
+    }
+
+    /// x_k^T y_k of the columns.
+    [[nodiscard]] std::vector<double> column_products(const Block& x, const Block& y) const {
+        return detail::column_products(context_, x, y);
+    }
+    [[nodiscard]] std::vector<double> squared_norms(const Block& y) const { return column_products(y, y); }
+
+protected:
+    /// The upper triangle of q^T z.
+    [[nodiscard]] Matrix<T> upper_product(const Block& q, const Block& z) const {
+        auto t = Matrix<T>::uninitialized(q.cols(), q.cols());
+        const MatrixView<const T> left = q.view();
+        const MatrixView<const T> right = z.view();
+        product(context_, Part::upper, Operands::exact, T{1}, left, Transpose::yes, right, Transpose::no, T{0},
+                t.view());
+        return t;
+    }
+
+    struct Combination {
+        std::vector<double> values;  ///< Ritz values, descending; of all columns of q
+        Matrix<T> rows;              ///< rank x columns: row k combines the columns of q to the k-th Ritz vector
+    };
+
+    /// The leading Ritz vectors in the span of q, which is roughly orthonormal, given t = q^T G q, exactly symmetric.
+    [[nodiscard]] Combination leading_combination(const Block& q, Matrix<T> t, std::int64_t rank) const {
+        // q (I - E) is orthonormal to working accuracy, E = (q^T q - I) / 2: what is left is of order E^2. In its terms
+        // q is the identity and t is (I - E) t (I - E).
+        const Matrix<T> e = half_excess(q);
+        auto et = Matrix<T>::uninitialized(q.cols(), q.cols());
+        gemm(context_, T{1}, e, Transpose::no, t, Transpose::no, T{0}, et.view());
+        for (std::int64_t i = 0; i < t.rows(); ++i) {
+            for (std::int64_t j = i; j < t.cols(); ++j) t(i, j) -= et(i, j) + et(j, i);
+        }
+        const SymmetricEigen<T> eigen = symmetric_eigen<T>(context_, t.view());
+        const MatrixView<const T> leading = eigen.vt.view().block(0, 0, rank, q.cols());
+        Combination result{eigen.values, Matrix<T>::uninitialized(rank, q.cols())};
+        std::copy_n(leading.data(), result.rows.size(), result.rows.data());
+        gemm(context_, T{-1}, leading, Transpose::no, e, Transpose::no, T{1}, result.rows.view());
+        return result;
+    }
+
+    template <class F>
+    void for_rows(const Block& block, F&& body) const {
+        context_.parallel_for((block.rows() + kElementRows - 1) / kElementRows, [&](std::int64_t part) {
+            const std::int64_t end = std::min((part + 1) * kElementRows, block.rows());
+            for (std::int64_t i = part * kElementRows; i < end; ++i) body(i);
+        });
+    }
+
+    const Context& context_;
+    Operands operands_ = Operands::exact;  ///< of apply()
+
+private:
+    /// Relative error of numbers of even spread of logarithms, rounded to 8 bits: (2^-7)^2 / 12 * 3 / (8 ln 2).
+    static constexpr double kBf16Variance = 2.75e-6;
+
+    /// (q^T q - I) / 2
+    [[nodiscard]] Matrix<T> half_excess(const Block& q) const {
+        auto e = Matrix<T>::uninitialized(q.cols(), q.cols());
+        for (std::int64_t i = 0; i < e.rows(); ++i) {
+            std::fill_n(e.row(i), e.cols(), T{0});
+            e(i, i) = -T{1} / 2;
+        }
+        gram(context_, T{1} / 2, q, Transpose::yes, T{1}, e.view());
+        return e;
+    }
+
+    std::int64_t order_;
+    std::uint64_t seed_;
+    Matrix<T> projected_;     ///< q^T G q of the last ritz_values(), its upper triangle
+    Matrix<T> ritz_vectors_;  ///< of that, as rows; computed when they are asked for
+};
+
+/// How much more energy orthonormal `vectors` have, by their `ritz_values`, than backend.apply() would show of them: of
+/// some of them, for all. Vectors that are much alike, as those of a constant weight, lose much alike; they are among
+/// the leading ones.
+template <class Backend, ComputeScalar T>
+double energy_lost_to_rounding(Backend& backend, const Matrix<T>& vectors, const std::vector<double>& ritz_values) {
+    // The leading directions, which lose most, and every eighth of the rest.
+    constexpr std::int64_t kLeading = 48;
+    constexpr std::int64_t kEvery = 8;
+    const std::int64_t rank = vectors.cols();
+    std::vector<std::int64_t> chosen;
+    for (std::int64_t k = 0; k < rank; k += k < kLeading ? 1 : kEvery) chosen.push_back(k);
+    const auto count = static_cast<std::int64_t>(chosen.size());
+    Matrix<T> v = backend.block(count);
+    for (std::int64_t i = 0; i < v.rows(); ++i) {
+        for (std::int64_t k = 0; k < count; ++k) v(i, k) = vectors(i, chosen[static_cast<std::size_t>(k)]);
+    }
+    Matrix<T> z = backend.block(count);
+    backend.apply(1, v, 0, z);
+    const std::vector<double> shown = backend.column_products(v, z);
+    double lost = 0;
+    for (std::size_t k = 0; k < shown.size(); ++k) {
+        const std::int64_t place = chosen[k];
+        const double alike = static_cast<double>(place < kLeading ? 1 : std::min(kEvery, rank - place));
+        lost += alike * (ritz_values[static_cast<std::size_t>(place)] - shown[k]);
+    }
+    return lost;
+}
+
+}  // namespace lowrank::cpu::detail

@@ -1,0 +1,85 @@
+// lowrank - a positive semidefinite matrix as subspace iteration sees it on the CPU, where its factors are not at hand.
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <lowrank/cpu/block_operations.hpp>
+#include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/gemm.hpp>
+#include <lowrank/matrix.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace lowrank::cpu::detail {
+
+/// Leading eigenpairs.
+template <ComputeScalar T>
+struct LeadingPairs {
+    std::vector<double> ritz_values;  ///< descending; of all columns of the block
+    Matrix<T> vectors;                ///< n x rank, orthonormal: u
+    std::vector<double> residuals;    ///< ||K u_k - theta_k u_k||^2
+};
+
+/// A backend of SubspaceIteration: G = K, n x n and exactly symmetric, which is borrowed.
+template <ComputeScalar T>
+class SymmetricOperator : public BlockOperations<T> {
+public:
+    using Block = Matrix<T>;
+    using Extraction = LeadingPairs<T>;
+
+    SymmetricOperator(const Context& context, MatrixView<const T> k, std::uint64_t seed)
+        : BlockOperations<T>(context, k.rows(), seed), k_(k) {}
+
+    /// From here on apply() rounds nothing.
+    void refine() { operands_ = Operands::exact; }
+
+    /// z = alpha K q + beta z
+    void apply(double alpha, const Block& q, double beta, Block& z) const { multiply(alpha, q, beta, z, operands_); }
+
+    /// The best pairs that lie in the span of q, which is roughly orthonormal.
+    [[nodiscard]] Extraction extract(Block& q, std::int64_t rank) const {
+        Block y = this->block(q.cols());
+        multiply(1, q, 0, y, Operands::exact);
+        Matrix<T> t = this->upper_product(q, y);
+        mirror_upper(context_, t.view());
+        const auto [values, rows] = this->leading_combination(q, std::move(t), rank);
+        Extraction result{values, this->block(rank), {}};
+        gemm(context_, T{1}, q, Transpose::no, rows, Transpose::yes, T{0}, result.vectors.view());
+        // More accurate than the eigenvalues, whose errors are as large as the rounding of the first: sums in double.
+        Block images = this->block(rank);
+        gemm(context_, T{1}, y, Transpose::no, rows, Transpose::yes, T{0}, images.view());
+        const std::vector<double> quotients = this->column_products(result.vectors, images);
+        const std::vector<double> norms = this->squared_norms(result.vectors);
+        for (std::size_t i = 0; i < quotients.size(); ++i) {
+            result.ritz_values[i] = norms[i] > 0 ? std::max(0.0, quotients[i] / norms[i]) : 0;
+        }
+        this->for_rows(images, [&](std::int64_t i) {
+            for (std::int64_t k = 0; k < rank; ++k) {
+                images(i, k) -= static_cast<T>(result.ritz_values[static_cast<std::size_t>(k)]) * result.vectors(i, k);
+            }
+        });
+        result.residuals = this->squared_norms(images);
+        return result;
+    }
+
+    [[nodiscard]] double energy_lost_to_rounding(const Extraction& pairs) {
+        if (operands_ == Operands::exact) return 0;
+        return detail::energy_lost_to_rounding(*this, pairs.vectors, pairs.ritz_values);
+    }
+
+private:
+    using BlockOperations<T>::context_;
+    using BlockOperations<T>::operands_;
+
+    void multiply(double alpha, const Block& q, double beta, Block& z, Operands operands) const {
+        gemm(context_, static_cast<T>(alpha), k_, Transpose::no, q, Transpose::no, static_cast<T>(beta), z.view(),
+             operands);
+    }
+
+    MatrixView<const T> k_;
+};
+
+}  // namespace lowrank::cpu::detail
