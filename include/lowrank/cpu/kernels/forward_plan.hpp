@@ -20,9 +20,10 @@ namespace lowrank::cpu::detail {
 // panel's width, so that the panels of X W1 fall into one block each.
 inline constexpr std::int64_t kForwardBlockEntries = 384;
 
-// Row tiles in a block of rows: enough that the weights, which every block of rows reads again, take a small part of
-// the memory bandwidth (8 x 14 rows: 9 of 60 GB/s with two AVX512-BF16 cores at full rate, less on lower levels).
-inline constexpr std::int64_t kForwardBlockTiles = 8;
+// Rows of a block, at most: enough that the weights, which every block of rows reads again, take a small part of the
+// memory bandwidth (9 of 60 GB/s with two AVX512-BF16 cores at full rate, 2 to 3 of 15 with AVX2), and a block of the
+// inner dimension few enough for a second-level cache of 256 KiB.
+inline constexpr std::int64_t kForwardBlockRows = 112;
 
 // Panels in a chunk: a second-level cache of 256 KiB holds their part of the result.
 inline constexpr std::int64_t kForwardChunkPanels = 16;
@@ -70,9 +71,11 @@ struct ForwardProduct {
     [[nodiscard]] std::int64_t tile_bytes(std::int64_t depth, std::int64_t rows) const {
         return blocks(depth) * block_bytes(depth, rows);
     }
+    /// Row tiles in a block of rows.
+    [[nodiscard]] std::int64_t block_tiles() const { return kForwardBlockRows / kernels.main().rows; }
     /// No less than the regions of `rows` rows together, however they are cut into tiles.
     [[nodiscard]] std::int64_t bound_bytes(std::int64_t depth, std::int64_t rows) const {
-        return blocks(depth) * (block_bytes(depth, rows) + kForwardBlockTiles * (kPackSlack * entry_bytes + 64));
+        return blocks(depth) * (block_bytes(depth, rows) + block_tiles() * (kPackSlack * entry_bytes + 64));
     }
 };
 
@@ -116,7 +119,7 @@ struct ForwardLayout {
 
     ForwardLayout(const Context& context, std::int64_t rows, std::int64_t d_in, std::span<const std::int64_t> ranks) {
         const ForwardProduct<T> first = first_product<T>(context);
-        block_rows = kForwardBlockTiles * first.kernels.main().rows;
+        block_rows = first.block_tiles() * first.kernels.main().rows;
         blocks = (rows + block_rows - 1) / block_rows;
         slots = std::min(blocks, kForwardSlots);
         padded = std::min(round_up(rows, kMaxForwardRows), block_rows + kMaxForwardRows) + kMaxForwardRows;

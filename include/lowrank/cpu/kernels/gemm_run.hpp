@@ -30,8 +30,8 @@ namespace lowrank::cpu::detail {
 // writing of C shows, above 512 the panels leave the first-level cache of AVX2's tile.
 inline constexpr std::int64_t kBlockSteps = 384;
 
-// Rows of A in a chunk, in tiles: 8 x 14 x 384 x 4 bytes = 168 KiB, for a second-level cache of 256 KiB or more.
-inline constexpr std::int64_t kChunkTiles = 8;
+// Rows of A in a chunk, at most: 112 x 384 x 4 bytes = 168 KiB, for a second-level cache of 256 KiB or more.
+inline constexpr std::int64_t kChunkRows = 112;
 
 // Columns in a chunk: the packing of A's rows is spread over so many. And in a block of op(B), which is 6 MiB of float
 // in the last-level cache.
@@ -141,13 +141,15 @@ private:
         block_columns_ = std::min(kBlockColumns, ceil_div(b_.lanes(), width) * width);
         depth_blocks_ = ceil_div(a_.depth(), block_depth());
         stages_ = ceil_div(b_.lanes(), block_columns_) * depth_blocks_;
-        chunk_rows_ = kChunkTiles * tile_.rows;
+        chunk_rows_ = kChunkRows / tile_.rows * tile_.rows;
         chunk_columns_ = std::min(kChunkColumns, block_columns_);
         // The shape of chunks has no influence on the sums, so it may follow the number of threads.
         while (chunks_of(0) < 4 * workers_ && chunk_columns_ > 4 * width) {
             chunk_columns_ = ceil_div(chunk_columns_ / 2, width) * width;
         }
-        while (chunks_of(0) < 4 * workers_ && chunk_rows_ > 2 * tile_.rows) chunk_rows_ /= 2;
+        while (chunks_of(0) < 4 * workers_ && chunk_rows_ > 2 * tile_.rows) {
+            chunk_rows_ = ceil_div(chunk_rows_ / 2, tile_.rows) * tile_.rows;
+        }
 
         const std::int64_t block_steps = ceil_div(std::min(a_.depth(), block_depth()), elements_);
         buffer_size_ = block_columns_ * block_steps;

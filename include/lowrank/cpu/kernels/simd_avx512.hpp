@@ -32,7 +32,11 @@ struct Float {
 
     LOWRANK_INLINE_AVX512 static Operand load_packed(const float* from) { return load(from); }
     LOWRANK_INLINE_AVX512 static Operand broadcast_packed(const float* from) { return _mm512_set1_ps(*from); }
-    LOWRANK_INLINE_AVX512 static Vector multiply_add(Operand a, Operand b, Vector c) { return fma(a, b, c); }
+    /// In c's register: see avx2::Float.
+    LOWRANK_INLINE_AVX512 static Vector multiply_add(Operand a, Operand b, Vector c) {
+        asm("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+v"(c) : "v"(a), "v"(b));
+        return c;
+    }
 
     using Stored = float;
     static constexpr int kDepth = 1;
