@@ -11,8 +11,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 using namespace lowrank;
@@ -24,20 +27,29 @@ namespace {
 const cpu::Context kCpu;
 constexpr double kDamping = 1e-2;
 
+/// Which sides of the weight are weighed.
+enum class Sides { both, longer };
+
 /// A weight, its statistics, and the same in double: M = left W right.
 struct Problem {
-    Dense w, left, right, m;
+    Dense w;
+    bool weigh_input, weigh_gradient;
+    Dense left, right, m;
     Moments h, g;
 
-    Problem(const Dense& weight, const Dense& x, const Dense& d)
+    Problem(const Dense& weight, const Dense& x, const Dense& d, Sides sides = Sides::both)
         : w(weight),
-          left(scaled(x)),
-          right(root(mean_gram(moments_of(d)), kDamping)),
+          weigh_input(sides == Sides::both || w.rows() > w.cols()),
+          weigh_gradient(sides == Sides::both || w.rows() < w.cols()),
+          left(weigh_input ? scaled(x) : Dense(Dense::Identity(w.rows(), w.rows()))),
+          right(weigh_gradient ? root(mean_gram(moments_of(d)), kDamping) : Dense(Dense::Identity(w.cols(), w.cols()))),
           m(left * w * right),
           h(moments_of(x)),
           g(moments_of(d)) {}
 
-    [[nodiscard]] Calibration calibration() const { return {.input = &h, .gradient = &g, .damping = kDamping}; }
+    [[nodiscard]] Calibration calibration() const {
+        return {.input = weigh_input ? &h : nullptr, .gradient = weigh_gradient ? &g : nullptr, .damping = kDamping};
+    }
     [[nodiscard]] std::vector<double> singular_values() const {
         const Eigen::VectorXd s = Eigen::BDCSVD<Dense>(m).singularValues();
         return {s.data(), s.data() + s.size()};
@@ -53,8 +65,8 @@ double tail(const std::vector<double>& s, std::int64_t rank) {
 /// Of what decompose() tries first.
 template <class T>
 auto by_gram(const Problem& p, const Matrix<T>& stored, const DecomposeOptions& options) {
-    cpu::SideWeighting input(p.h);
-    cpu::SideWeighting gradient(p.g, kDamping);
+    cpu::SideWeighting input = p.weigh_input ? cpu::SideWeighting(p.h) : cpu::SideWeighting();
+    cpu::SideWeighting gradient = p.weigh_gradient ? cpu::SideWeighting(p.g, kDamping) : cpu::SideWeighting();
     return cpu::detail::factors_by_weighted_gram(
         kCpu, const_view(stored), cpu::weight_scale(kCpu, const_view(stored), "w"), {&input, &gradient}, options);
 }
@@ -66,16 +78,22 @@ TEMPLATE_TEST_CASE("The shorter side's Gram matrix serves either side and layout
     using C = compute_t<TestType>;
     const double ulp = static_cast<double>(std::numeric_limits<C>::epsilon());
     double worst = 0;
-    for (const auto& [d_in, d_out] : {std::pair{100, 300}, std::pair{300, 100}, std::pair{128, 192}}) {
+    for (const auto& [d_in, d_out, sides, exponent] :
+         {std::tuple{100, 300, Sides::both, 0}, std::tuple{300, 100, Sides::both, 0},
+          std::tuple{128, 192, Sides::both, 0}, std::tuple{100, 300, Sides::longer, 30},
+          std::tuple{300, 100, Sides::longer, -30}, std::tuple{300, 100, Sides::both, 30},
+          std::tuple{100, 300, Sides::both, -30}}) {
         const std::int64_t full = std::min(d_in, d_out);
         for (const test::Spectrum kind : {test::Spectrum::flat, test::Spectrum::power_law, test::Spectrum::clustered}) {
             const auto exact = test::rounded<TestType>(
-                test::with_spectrum(d_in, d_out, test::spectrum(kind, full, 100), static_cast<unsigned>(d_in)));
-            const Problem p(test::widened(exact), inputs(500, d_in, 21, 30, 10), inputs(400, d_out, 22, 30, 10));
+                test::with_spectrum(d_in, d_out, test::spectrum(kind, full, 100), static_cast<unsigned>(d_in)),
+                std::ldexp(1.0, exponent));
+            const Problem p(test::widened(exact), inputs(500, d_in, 21, 30, 10), inputs(400, d_out, 22, 30, 10), sides);
             const std::vector<double> s = p.singular_values();
             for (const std::int64_t rank : {1, 10, 40}) {
                 for (const WeightLayout layout : {WeightLayout::in_out, WeightLayout::out_in}) {
-                    CAPTURE(d_in, d_out, static_cast<int>(kind), rank, static_cast<int>(layout));
+                    CAPTURE(d_in, d_out, static_cast<int>(sides), exponent, static_cast<int>(kind), rank,
+                            static_cast<int>(layout));
                     const DecomposeOptions options{.rank = fixed_rank(rank), .layout = layout, .method = Method::fast};
                     const auto stored =
                         layout == WeightLayout::in_out ? exact : test::rounded<TestType>(p.w.transpose());
@@ -112,6 +130,23 @@ TEMPLATE_TEST_CASE("The shorter side's Gram matrix serves either side and layout
     }
     WARN("the worst ratio of the true excess to its estimate: " << worst);
     CHECK(worst <= 2);  // what Factors::excess states
+}
+
+TEST_CASE("Factors by the weighted Gram matrix fit into half precision", "[weighted_gram]") {
+    for (const auto& [d_in, d_out] : {std::pair{100, 300}, std::pair{300, 100}}) {
+        CAPTURE(d_in, d_out);
+        // Of an outlier in the inputs most of the other inputs' sums are 1e-6.
+        const auto exact =
+            test::rounded<f16>(test::with_spectrum(d_in, d_out, test::spectrum(test::Spectrum::flat, 100, 1), 35));
+        const Problem p(test::widened(exact), inputs(500, d_in, 36, 5, 1e3), inputs(400, d_out, 37, 5, 3));
+        const DecomposeOptions options{.rank = fixed_rank(10), .method = Method::fast};
+        const auto factors = decompose(kCpu, exact, p.calibration(), options);
+        const Dense w1 = test::widened(test::rounded<f16>(test::widened(factors.w1)));
+        const Dense w2 = test::widened(test::rounded<f16>(test::widened(factors.w2)));
+        const Dense change = w1 * w2 - test::widened(factors.w1) * test::widened(factors.w2);
+        // Entries of either factor are off by 2^-11 of themselves at most, unless they are subnormal.
+        CHECK(change.norm() <= std::ldexp(1.01, -10) * (w1.cwiseAbs() * w2.cwiseAbs()).norm());
+    }
 }
 
 TEST_CASE("Statistics of any rank and scale do for the Gram matrix", "[weighted_gram]") {

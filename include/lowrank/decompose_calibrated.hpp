@@ -61,7 +61,7 @@ auto decompose(const cpu::Context& context, const Weight& weight, const Calibrat
     const auto check = [&](const Moments* moments, std::int64_t width, const char* what) {
         if (moments == nullptr) return;
         if (moments->width() == width) {
-            moments->require_valid("the sums over " + options.name + "'s " + what);
+            moments->require_valid("the sums over " + options.name + "'s " + what, context);
             return;
         }
         throw ShapeError(options.name + ", " + shape_string(d_in, d_out) + ", has " + std::to_string(width) + " " +

@@ -54,11 +54,13 @@ public:
         if (name != input_name_) {
             input_name_.clear();
             input_ = {};
+            inputs_ = {};  // before the next are read
             inputs_ = *statistics_.input(module, context);
             input_ = cpu::SideWeighting(inputs_);
             input_name_ = name;
         }
         gradient_ = {};
+        outputs_ = {};
         if (has_gradients(module)) {
             outputs_ = *statistics_.gradient(module, context);
             gradient_ = cpu::SideWeighting(outputs_, Calibration{}.damping);

@@ -159,7 +159,7 @@ private:
         const TensorInfo& tensor = file_.tensor(name);
         const std::int64_t n = width(tensor);
         auto gram = Matrix<double>::uninitialized(n, n);
-        file_.copy_part(tensor, 0, std::span<double>());  // throws, for a type that is not known, where it can
+        file_.copy_part(tensor, 0, std::span<double>());  // throws for a type that is not known, once
         context.parallel_for(n, [&](std::int64_t i) {
             file_.copy_part(tensor, static_cast<std::uint64_t>(i * n - i * (i - 1) / 2),
                             std::span(gram.row(i) + i, static_cast<std::size_t>(n - i)));

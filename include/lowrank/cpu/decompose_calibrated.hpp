@@ -20,6 +20,7 @@
 #include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/rank.hpp>
+#include <lowrank/scalar.hpp>
 #include <lowrank/subspace_model.hpp>
 
 #include <algorithm>
@@ -29,6 +30,8 @@
 #include <cstdlib>
 #include <optional>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 namespace lowrank::cpu {
 
@@ -42,9 +45,6 @@ double plain_error(const Context& context, MatrixView<const S> stored, WeightLay
     const double squared = squared_residual(context, stored, compute_t<S>{1}, layout, factors);
     return std::ldexp(std::sqrt(squared / scale.squared_norm), -scale.exponent);
 }
-
-// The part of the excess that the rounding of the Gram matrix may take.
-inline constexpr double kRoundingOfExcess = 0.2;
 
 // From this ratio of the sides on, products with the longer side's statistics cost less than their root and what
 // follows from it: 7.3 against 7.5 cubes of the shorter side.
@@ -64,7 +64,7 @@ std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Co
     const bool shorter_is_input = (options.layout == WeightLayout::in_out) == (stored.rows() <= stored.cols());
     SideWeighting* shorter = shorter_is_input ? weighting.input : weighting.gradient;
     SideWeighting* longer = shorter_is_input ? weighting.gradient : weighting.input;
-    if (longer == nullptr || longer->has_root() ||
+    if (longer == nullptr || longer->identity() ||
         static_cast<double>(long_side) < kGramFromRatio * static_cast<double>(order) || scale.is_zero() ||
         std::abs(scale.exponent) > kModerateExponent || !fast_may_serve(order, long_side, options)) {
         return std::nullopt;
@@ -81,6 +81,8 @@ std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Co
     const WeightedGram<T> gram(context, a, scale.exponent, root, *longer);
     const double trace = gram.trace();
     if (!(trace > 0) || !is_finite(trace)) return std::nullopt;
+    std::optional<double> error;  // mean square, of K's entries
+    double lost = 0;              // to it, of the energy
     const auto leading = [&](std::int64_t rank) -> std::optional<LeadingPart<LeadingPairs<T>>> {
         const auto problem = subspace_problem<T>(order, long_side, rank, trace, options.excess);
         SymmetricOperator<T> k(context, gram.matrix(), options.seed);
@@ -88,10 +90,11 @@ std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Co
         if (!part) return std::nullopt;
         const std::vector<double>& theta = part->extraction.ritz_values;
         const double tail = trace - lowrank::detail::sum_of_leading(theta, rank);
+        if (!error) error = gram.entry_error(options.seed);
+        lost = gram.lost_to_rounding(theta, problem, *error);
         // Of the excess, as of the tail's square root.
-        const double lost = gram.lost_to_rounding(theta, problem, options.seed) / (2 * tail);
-        if (!(lost <= kRoundingOfExcess * options.excess)) return std::nullopt;
-        part->excess += lost;
+        part->excess += lost / (2 * tail);
+        if (!(part->excess <= options.excess)) return std::nullopt;
         return part;
     };
     std::optional<CalibratedFactors<T>> result;
@@ -102,11 +105,13 @@ std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Co
             factors.method = Method::fast;
             factors.excess = part.excess;
             const std::vector<double>& theta = part.extraction.ritz_values;
-            factors.weighted_error = std::sqrt(gram.tail(part.extraction, rank) / trace);
+            factors.weighted_error = std::sqrt((gram.tail(part.extraction, rank) + lost) / trace);
             factors.weighted_norm = std::ldexp(std::sqrt(trace), gram.exponent());
             if (!options.singular_values) return;
+            double last = theta.front();
             for (std::int64_t i = 0; i < rank; ++i) {
-                factors.spectrum.push_back(std::ldexp(std::sqrt(theta[static_cast<std::size_t>(i)]), gram.exponent()));
+                last = std::min(last, theta[static_cast<std::size_t>(i)]);  // equal ones differ by their rounding
+                factors.spectrum.push_back(std::ldexp(std::sqrt(last), gram.exponent()));
             }
         });
     return result;

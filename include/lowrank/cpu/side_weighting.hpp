@@ -24,9 +24,9 @@ public:
         if (diagonal_sum(moments) > 0) moments_ = &moments;
     }
 
+    explicit SideWeighting(Moments&&, double = 0) = delete;
+
     [[nodiscard]] bool identity() const { return moments_ == nullptr; }
-    /// Whether the root is known, or there is none to know.
-    [[nodiscard]] bool has_root() const { return root_.has_value() || identity(); }
 
     /// Null for the identity. Not for two threads at once: the first call makes it.
     [[nodiscard]] const GramRoot* root(const Context& context) {
@@ -36,11 +36,11 @@ public:
 
     /// What N is made of; null for the identity.
     [[nodiscard]] const Moments* moments() const { return moments_; }
-    /// What N's diagonal has more than the mean over the rows of the moments.
+    /// What N's diagonal has more than the mean over the rows of the moments. Not of the identity.
     [[nodiscard]] double added() const {
         return damping_ * diagonal_sum(*moments_) / (static_cast<double>(moments_->width()) * tokens());
     }
-    /// The rows: what the moments are divided by.
+    /// The rows: what the moments are divided by. Not of the identity.
     [[nodiscard]] double tokens() const { return static_cast<double>(std::max<std::int64_t>(moments_->rows(), 1)); }
 
 private:

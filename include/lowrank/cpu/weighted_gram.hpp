@@ -20,7 +20,7 @@
 //
 // Accuracy. Squares are what K has: where a leading singular value of M is more than some thousand times the last
 // wanted one, the rounding of K hides the latter. How large that rounding is, is measured: K v against the same product
-// in double, for random v (lost_to_rounding()).
+// in double, for random v (entry_error()).
 #pragma once
 
 #include <lowrank/calibration.hpp>
@@ -33,6 +33,7 @@
 #include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/random_entry.hpp>
+#include <lowrank/scalar.hpp>
 #include <lowrank/subspace_model.hpp>
 
 #include <algorithm>
@@ -62,7 +63,8 @@ public:
         const Moments& moments = *longer.moments();
         double largest = 0;
         for (std::int64_t i = 0; i < moments.width(); ++i) largest = std::max(largest, moments.gram()(i, i));
-        static_cast<void>(std::frexp(std::sqrt(largest / longer.tokens() + longer.added()), &long_exponent_));
+        const double root = std::sqrt(largest / longer.tokens() + longer.added());
+        if (is_finite(root)) static_cast<void>(std::frexp(root, &long_exponent_));
         exponent_ = exponent + root_.exponent() + long_exponent_;
         form_product();
         k_ = root_.congruence(p_);
@@ -110,10 +112,9 @@ public:
     }
 
     /// Of the energy of the leading eigenvectors, and of the factors that are made of them: what the rounding of K
-    /// costs.
-    [[nodiscard]] double lost_to_rounding(const std::vector<double>& theta,
-                                          const lowrank::detail::SubspaceProblem& problem, std::uint64_t seed) const {
-        const double square = entry_error(seed);
+    /// costs, by the mean square of its entries' errors.
+    [[nodiscard]] static double lost_to_rounding(const std::vector<double>& theta,
+                                                 const lowrank::detail::SubspaceProblem& problem, double square) {
         const double mean = lowrank::detail::mean_outside(theta, problem);
         double lost =
             lowrank::detail::lost_by_turning(theta, problem, mean, [&](double /*x*/, double /*mu*/) { return square; });
@@ -135,30 +136,43 @@ public:
         return std::max(left, 0.0);
     }
 
-    /// W1 and W2 from the leading `rank` pairs.
+    /// W1 = W S_G V and W2 = V^T S_G^-1 in effect, V the leading `rank` right singular vectors of M in the order of
+    /// d_in x d_out: the same sizes of entries whichever side is the shorter one, as 16-bit types need them.
     void write_factors(const LeadingPairs<T>& pairs, std::int64_t rank, bool shorter_is_input, Factors<T>& to) const {
-        auto scaled = Matrix<T>::uninitialized(pairs.vectors.rows(), rank);
-        for (std::int64_t i = 0; i < scaled.rows(); ++i) {
-            for (std::int64_t k = 0; k < rank; ++k) {
-                const double theta = pairs.ritz_values[static_cast<std::size_t>(k)];
-                scaled(i, k) = theta > 0 ? static_cast<T>(pairs.vectors(i, k) / std::sqrt(theta)) : T{0};
-            }
-        }
-        const Matrix<T> su = root_.times(scaled);
+        const T unscale = T{1} / scale_;
         if (shorter_is_input) {
+            const Matrix<T> su = root_.times(scaled_vectors(pairs, rank, -0.5));
             to.w1 = Matrix<T>::uninitialized(p_.rows(), rank);
             to.w2 = Matrix<T>::uninitialized(rank, long_side());
-            gemm(context_, T{1}, p_, Transpose::no, su, Transpose::no, T{0}, to.w1.view());
-            gemm(context_, T{1}, su, Transpose::yes, stored_, flag(false), T{0}, to.w2.view());
+            gemm(context_, unscale, p_, Transpose::no, su, Transpose::no, T{0}, to.w1.view());
+            gemm(context_, scale_, su, Transpose::yes, stored_, flag(false), T{0}, to.w2.view());
         } else {
             to.w1 = Matrix<T>::uninitialized(long_side(), rank);
             to.w2 = Matrix<T>::uninitialized(rank, p_.rows());
-            gemm(context_, T{1}, stored_, flag(true), su, Transpose::no, T{0}, to.w1.view());
-            gemm(context_, T{1}, su, Transpose::yes, p_, Transpose::no, T{0}, to.w2.view());
+            gemm(context_, T{1}, stored_, flag(true), root_.times(scaled_vectors(pairs, rank, 0)), Transpose::no, T{0},
+                 to.w1.view());
+            gemm(context_, T{1}, root_.times(scaled_vectors(pairs, rank, -1)), Transpose::yes, p_, Transpose::no, T{0},
+                 to.w2.view());
         }
     }
 
 private:
+    /// U Theta^power; 0 where theta is.
+    [[nodiscard]] static Matrix<T> scaled_vectors(const LeadingPairs<T>& pairs, std::int64_t rank, double power) {
+        std::vector<T> factors(static_cast<std::size_t>(rank));
+        for (std::size_t k = 0; k < factors.size(); ++k) {
+            const double theta = pairs.ritz_values[k];
+            factors[k] = theta > 0 ? static_cast<T>(std::pow(theta, power)) : T{0};
+        }
+        auto scaled = Matrix<T>::uninitialized(pairs.vectors.rows(), rank);
+        for (std::int64_t i = 0; i < scaled.rows(); ++i) {
+            for (std::int64_t k = 0; k < rank; ++k) {
+                scaled(i, k) = pairs.vectors(i, k) * factors[static_cast<std::size_t>(k)];
+            }
+        }
+        return scaled;
+    }
+
     [[nodiscard]] std::int64_t long_side() const { return std::max(stored_.rows(), stored_.cols()); }
 
     /// Columns [begin, end) of A as they are stored, and whether that is their transpose.

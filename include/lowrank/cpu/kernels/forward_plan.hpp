@@ -22,7 +22,7 @@ inline constexpr std::int64_t kForwardBlockEntries = 384;
 
 // Rows of a block, at most: enough that the weights, which every block of rows reads again, take a small part of the
 // memory bandwidth (9 of 60 GB/s with two AVX512-BF16 cores at full rate, 2 to 3 of 15 with AVX2), and a block of the
-// inner dimension few enough for a second-level cache of 256 KiB.
+// inner dimension few enough, 168 KiB of float, for a second-level cache of 256 KiB or more.
 inline constexpr std::int64_t kForwardBlockRows = 112;
 
 // Panels in a chunk: a second-level cache of 256 KiB holds their part of the result.
