@@ -30,8 +30,8 @@ namespace lowrank::cpu::detail {
 // writing of C shows, above 512 the panels leave the first-level cache of AVX2's tile.
 inline constexpr std::int64_t kBlockSteps = 384;
 
-// Rows of A in a chunk, at most: 112 x 384 x 4 bytes = 168 KiB of float, for a second-level cache of 256 KiB or more. Of
-// double twice as many: with half the rows the products of Zen 3, whose cache has 512 KiB, are no faster.
+// Rows of A in a chunk, at most: 112 x 384 x 4 bytes = 168 KiB of float, for a second-level cache of 256 KiB or more.
+// Of double twice as many: with half the rows the products of Zen 3, whose cache has 512 KiB, are no faster.
 inline constexpr std::int64_t kChunkRows = 112;
 
 // Columns in a chunk: the packing of A's rows is spread over so many. And in a block of op(B), which is 6 MiB of float
