@@ -68,7 +68,7 @@ auto by_gram(const Problem& p, const Matrix<T>& stored, const DecomposeOptions& 
     cpu::SideWeighting input = p.weigh_input ? cpu::SideWeighting(p.h) : cpu::SideWeighting();
     cpu::SideWeighting gradient = p.weigh_gradient ? cpu::SideWeighting(p.g, kDamping) : cpu::SideWeighting();
     return cpu::detail::factors_by_weighted_gram(
-        kCpu, const_view(stored), cpu::weight_scale(kCpu, const_view(stored), "w"), {&input, &gradient}, options);
+        kCpu, const_view(stored), cpu::weight_scale(kCpu, const_view(stored), "w"), {input, gradient}, options);
 }
 
 }  // namespace

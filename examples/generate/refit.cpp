@@ -307,7 +307,7 @@ private:
         lowrank::cpu::SideWeighting gradient;
         const auto sums = job_.statistics.gradient(module, context_);
         if (sums) gradient = lowrank::cpu::SideWeighting(*sums, lowrank::Calibration{}.damping);
-        auto factors = lowrank::cpu::decompose_weighted(context_, const_view(target), {&inputs.weighting(), &gradient},
+        auto factors = lowrank::cpu::decompose_weighted(context_, const_view(target), {inputs.weighting(), gradient},
                                                         {.rank = lowrank::fixed_rank(layer.choice->rank),
                                                          .layout = lowrank::WeightLayout::out_in,
                                                          .singular_values = false,

@@ -79,7 +79,7 @@ auto decompose(const cpu::Context& context, const Weight& weight, const Calibrat
         }
         gradient = cpu::SideWeighting(*calibration.gradient, calibration.damping);
     }
-    return cpu::decompose_weighted(context, stored, {&input, &gradient}, options);
+    return cpu::decompose_weighted(context, stored, {input, gradient}, options);
 }
 
 /// What a layer's bias gains so that its mean output stays as it was: mu (W - W1 W2), with mu the mean input. The

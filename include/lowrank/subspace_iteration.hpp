@@ -58,9 +58,7 @@ public:
     using Extraction = typename Backend::Extraction;
 
     SubspaceIteration(Backend& backend, const SubspaceProblem& problem)
-        : backend_(backend),
-          problem_(problem),
-          columns_(std::min(problem.order, problem.rank + oversampling(problem.rank))) {}
+        : backend_(backend), problem_(problem), columns_(block_columns(problem.order, problem.rank)) {}
 
     SubspaceResult<Extraction> run() {
         using Block = typename Backend::Block;

@@ -33,6 +33,11 @@ inline std::int64_t oversampling(std::int64_t rank) {
     return std::max<std::int64_t>(8, (rank + 7) / 8);
 }
 
+/// Columns of the block for that rank.
+inline std::int64_t block_columns(std::int64_t order, std::int64_t rank) {
+    return std::min(order, rank + oversampling(rank));
+}
+
 /// T_degree((2 x - a) / a), the filter's value at an eigenvalue x >= 0.
 inline double chebyshev_value(int degree, double a, double x) {
     const double t = (2 * x - a) / a;

@@ -1,5 +1,5 @@
-// lowrank - the statistics of a model's layers as the decomposition takes them: checked against the model, as
-// weightings. SPDX-License-Identifier: MIT
+// lowrank - the statistics of a model's layers as the decomposition takes them, checked against the model.
+// SPDX-License-Identifier: MIT
 #pragma once
 
 #include <lowrank/calibration.hpp>
@@ -65,7 +65,7 @@ public:
             outputs_ = *statistics_.gradient(module, context);
             gradient_ = cpu::SideWeighting(outputs_, Calibration{}.damping);
         }
-        return {&input_, &gradient_};
+        return {input_, gradient_};
     }
 
 private:

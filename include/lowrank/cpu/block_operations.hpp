@@ -167,6 +167,7 @@ private:
 /// the leading ones.
 template <class Backend, ComputeScalar T>
 double energy_lost_to_rounding(Backend& backend, const Matrix<T>& vectors, const std::vector<double>& ritz_values) {
+    if (backend.rounding_variance() == 0) return 0;
     // The leading directions, which lose most, and every eighth of the rest.
     constexpr std::int64_t kLeading = 48;
     constexpr std::int64_t kEvery = 8;

@@ -62,14 +62,13 @@ std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Co
     const std::int64_t order = std::min(stored.rows(), stored.cols());
     const std::int64_t long_side = std::max(stored.rows(), stored.cols());
     const bool shorter_is_input = (options.layout == WeightLayout::in_out) == (stored.rows() <= stored.cols());
-    SideWeighting* shorter = shorter_is_input ? weighting.input : weighting.gradient;
-    SideWeighting* longer = shorter_is_input ? weighting.gradient : weighting.input;
-    if (longer == nullptr || longer->identity() ||
-        static_cast<double>(long_side) < kGramFromRatio * static_cast<double>(order) || scale.is_zero() ||
-        std::abs(scale.exponent) > kModerateExponent || !fast_may_serve(order, long_side, options)) {
+    SideWeighting& shorter = shorter_is_input ? weighting.input : weighting.gradient;
+    const SideWeighting& longer = shorter_is_input ? weighting.gradient : weighting.input;
+    if (longer.identity() || static_cast<double>(long_side) < kGramFromRatio * static_cast<double>(order) ||
+        scale.is_zero() || std::abs(scale.exponent) > kModerateExponent || !fast_may_serve(order, long_side, options)) {
         return std::nullopt;
     }
-    const RootIn<T> root(context, shorter == nullptr ? nullptr : shorter->root(context), order);
+    const RootIn<T> root(context, shorter.root(context), order);
     Matrix<T> widened;
     MatrixView<const T> a;
     if constexpr (std::is_same_v<S, T>) {
@@ -78,7 +77,7 @@ std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Co
         widened = scaled_copy(context, stored, 0);
         a = widened.view();
     }
-    const WeightedGram<T> gram(context, a, scale.exponent, root, *longer);
+    const WeightedGram<T> gram(context, a, scale.exponent, root, longer);
     const double trace = gram.trace();
     if (!(trace > 0) || !is_finite(trace)) return std::nullopt;
     std::optional<double> error;  // mean square, of K's entries

@@ -33,11 +33,6 @@ struct LeadingPart {
 // Products with G of a usual run: the plan of GramOperator.
 inline constexpr int kUsualProducts = 7;
 
-/// Columns of the block.
-inline std::int64_t block_columns(std::int64_t order, std::int64_t rank) {
-    return std::min(order, rank + lowrank::detail::oversampling(rank));
-}
-
 /// For a G that is computed in T: the Gram matrix of the shorter side, `order`, of a matrix of that squared norm.
 template <ComputeScalar T>
 lowrank::detail::SubspaceProblem subspace_problem(std::int64_t order, std::int64_t long_side, std::int64_t rank,
@@ -79,8 +74,8 @@ std::optional<LeadingPart<LeadingTriplets<T>>> leading_part_in(const Context& co
                                                                const WeightScale& scale, int exponent,
                                                                std::int64_t rank, const DecomposeOptions& options) {
     const std::int64_t order = std::min(a.rows(), a.cols());
-    GramOperator<S, T> gram(context, a, std::ldexp(T{1}, -exponent), options.seed, block_columns(order, rank),
-                            kUsualProducts);
+    GramOperator<S, T> gram(context, a, std::ldexp(T{1}, -exponent), options.seed,
+                            lowrank::detail::block_columns(order, rank), kUsualProducts);
     return iterate(gram,
                    subspace_problem<T>(order, std::max(a.rows(), a.cols()), rank, scale.squared_norm, options.excess));
 }

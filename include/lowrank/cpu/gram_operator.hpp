@@ -83,7 +83,6 @@ public:
     }
 
     [[nodiscard]] double energy_lost_to_rounding(const Extraction& triplets) {
-        if (operands_ == Operands::exact) return 0;
         return detail::energy_lost_to_rounding(*this, triplets.short_side, triplets.ritz_values);
     }
 

@@ -55,10 +55,10 @@ private:
     std::optional<GramRoot> root_;
 };
 
-/// Of both sides of a weight. Null ones weigh like the identity. Borrowed.
+/// Of both sides of a weight. Borrowed, and their roots made where they are needed.
 struct Weighting {
-    SideWeighting* input = nullptr;
-    SideWeighting* gradient = nullptr;
+    SideWeighting& input;
+    SideWeighting& gradient;
 };
 
 }  // namespace lowrank::cpu

@@ -66,7 +66,6 @@ public:
     }
 
     [[nodiscard]] double energy_lost_to_rounding(const Extraction& pairs) {
-        if (operands_ == Operands::exact) return 0;
         return detail::energy_lost_to_rounding(*this, pairs.vectors, pairs.ritz_values);
     }
 

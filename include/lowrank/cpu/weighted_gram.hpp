@@ -64,8 +64,11 @@ public:
         double largest = 0;
         for (std::int64_t i = 0; i < moments.width(); ++i) largest = std::max(largest, moments.gram()(i, i));
         const double root = std::sqrt(largest / longer.tokens() + longer.added());
-        if (is_finite(root)) static_cast<void>(std::frexp(root, &long_exponent_));
-        exponent_ = exponent + root_.exponent() + long_exponent_;
+        int long_exponent = 0;
+        if (is_finite(root)) static_cast<void>(std::frexp(root, &long_exponent));
+        factor_ = std::ldexp(1 / longer.tokens(), -2 * long_exponent);
+        added_ = std::ldexp(longer.added(), -2 * long_exponent);
+        exponent_ = exponent + root_.exponent() + long_exponent;
         form_product();
         k_ = root_.congruence(p_);
     }
@@ -96,11 +99,9 @@ public:
         Matrix<double> along(long_side(), kProbes);
         gemm(context_, scaled, stored_, flag(true), root_.times(v), Transpose::no, 0.0, along.view());
         Matrix<double> weighed(long_side(), kProbes);
-        const double factor = std::ldexp(1 / longer_.tokens(), -2 * long_exponent_);
-        gemm(context_, factor, longer_.moments()->gram(), Transpose::no, along, Transpose::no, 0.0, weighed.view());
-        const double added = std::ldexp(longer_.added(), -2 * long_exponent_);
+        gemm(context_, factor_, longer_.moments()->gram(), Transpose::no, along, Transpose::no, 0.0, weighed.view());
         for (std::int64_t i = 0; i < weighed.rows(); ++i) {
-            for (std::int64_t k = 0; k < kProbes; ++k) weighed(i, k) += added * along(i, k);
+            for (std::int64_t k = 0; k < kProbes; ++k) weighed(i, k) += added_ * along(i, k);
         }
         Matrix<double> image(m, kProbes);
         gemm(context_, scaled, stored_, flag(false), weighed, Transpose::no, 0.0, image.view());
@@ -188,8 +189,6 @@ private:
         const std::int64_t n = long_side();
         const std::int64_t block = triangle_block(n);
         const MatrixView<const double> gram = longer_.moments()->gram();
-        const double factor = std::ldexp(1 / longer_.tokens(), -2 * long_exponent_);
-        const double added = std::ldexp(longer_.added(), -2 * long_exponent_);
         auto y = Matrix<T>::uninitialized(m, m);
         auto lower = Matrix<T>::uninitialized(n, block);
         auto product = Matrix<T>::uninitialized(m, block);
@@ -199,9 +198,9 @@ private:
             context_.parallel_for(n - begin, [&](std::int64_t i) {
                 const double* from = gram.row(begin + i) + begin;
                 for (std::int64_t j = 0; j < std::min(i, part.cols()); ++j)
-                    part(i, j) = static_cast<T>(from[j] * factor);
+                    part(i, j) = static_cast<T>(from[j] * factor_);
                 for (std::int64_t j = i; j < part.cols(); ++j) {
-                    part(i, j) = i == j ? static_cast<T>((from[j] * factor + added) / 2) : T{0};
+                    part(i, j) = i == j ? static_cast<T>((from[j] * factor_ + added_) / 2) : T{0};
                 }
             });
             const auto al = product.view().block(0, 0, m, end - begin);
@@ -226,8 +225,8 @@ private:
     T scale_;
     const RootIn<T>& root_;
     const SideWeighting& longer_;
-    int long_exponent_ = 0;
-    int exponent_ = 0;
+    double factor_, added_;  ///< N = factor sums + added I, in the scale in which its diagonal is 1 at most
+    int exponent_;
     Matrix<T> p_, k_;
 };
 

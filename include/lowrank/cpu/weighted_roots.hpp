@@ -31,9 +31,9 @@ public:
                   const DecomposeOptions& options)
         : context_(context),
           options_(options),
-          input_(context, weighting.input == nullptr ? nullptr : weighting.input->root(context),
+          input_(context, weighting.input.root(context),
                  options.layout == WeightLayout::in_out ? stored.rows() : stored.cols()),
-          gradient_(context, weighting.gradient == nullptr ? nullptr : weighting.gradient->root(context),
+          gradient_(context, weighting.gradient.root(context),
                     options.layout == WeightLayout::in_out ? stored.cols() : stored.rows()) {
         const bool in_out = options.layout == WeightLayout::in_out;
         weight_ =

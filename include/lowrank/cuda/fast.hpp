@@ -73,7 +73,7 @@ std::optional<Factors<compute_t<T>, DeviceSpace>> fast_factors(Context& context,
     const std::int64_t m = weight.m();
     const std::int64_t n = weight.n();
     const std::int64_t rank = choose_rank(options.rank, weight.d_in(), weight.d_out()).rank;
-    const std::int64_t columns = std::min(n, rank + lowrank::detail::oversampling(rank));
+    const std::int64_t columns = lowrank::detail::block_columns(n, rank);
     const Slot<C> scales = scratch.add<C>(rank);
     weight.load(context, scratch);
     if (weight.zero() || columns == n) return std::nullopt;
