@@ -1,4 +1,4 @@
-// The fast method where its products are rounded to bf16: weights whose rounding errors are large, or alike.
+// The fast method where its products round their operands: weights whose rounding errors are large, or alike.
 #include <lowrank/decompose.hpp>
 
 #include "catch.hpp"

@@ -137,6 +137,47 @@ TEST_CASE("gemm is within its error bound on every level, type, transposition an
     }
 }
 
+// Products of integers, each lane x of a block of the inner dimension in units u = ||x|| / 32700: with errors of at
+// most u / 2 in each element, |error| <= sum over blocks of (u_a |b|_1 + u_b |a|_1) / 2 + K u_a u_b / 4. And in float:
+// the units and their inverses (three roundings each, and ||x|| whose sums take K / 4 + 8 at most), one of the integer
+// sum, three by units and alpha, one for each block.
+template <class SA, class SB>
+std::int64_t beyond_fixed_bound(const Matrix<float>& c, float alpha, MatrixView<const SA> a, Transpose ta,
+                                MatrixView<const SB> b, Transpose tb) {
+    constexpr std::int64_t kBlock = 768;
+    constexpr long double kUnit = 0x1p-24L;
+    const std::int64_t depth = ta == Transpose::yes ? a.rows() : a.cols();
+    std::int64_t bad = 0;
+    for (std::int64_t i = 0; i < c.rows(); ++i) {
+        for (std::int64_t j = 0; j < c.cols(); ++j) {
+            long double exact = 0, bound = 0;
+            for (std::int64_t first = 0; first < depth; first += kBlock) {
+                const std::int64_t end = std::min(first + kBlock, depth);
+                long double a_sum = 0, b_sum = 0, a_square = 0, b_square = 0, size = 0;
+                for (std::int64_t l = first; l < end; ++l) {
+                    const long double x = std::abs(at(a, ta, i, l));
+                    const long double y = std::abs(at(b, tb, l, j));
+                    exact += at(a, ta, i, l) * at(b, tb, l, j);
+                    a_sum += x;
+                    b_sum += y;
+                    a_square += x * x;
+                    b_square += y * y;
+                    size += x * y;
+                }
+                const long double a_unit = std::sqrt(a_square) / 32700;
+                const long double b_unit = std::sqrt(b_square) / 32700;
+                const auto count = static_cast<long double>(end - first);
+                bound += (a_unit * b_sum + b_unit * a_sum) / 2 + count * a_unit * b_unit / 4;
+                bound += (count / 2 + 40) * kUnit * size;
+            }
+            bound = std::abs(static_cast<long double>(alpha)) * bound * (1 + 0x1p-8L) +
+                    static_cast<long double>(std::numeric_limits<float>::min());  // subnormal results
+            if (!(std::abs(c(i, j) - alpha * exact) <= bound)) ++bad;
+        }
+    }
+    return bad;
+}
+
 template <class S>
 void check_rounded(const Context& context, std::int64_t m, std::int64_t n, std::int64_t k, Transpose ta, Transpose tb) {
     const bool rounds = context.isa() >= Isa::avx512_bf16;
@@ -150,6 +191,13 @@ void check_rounded(const Context& context, std::int64_t m, std::int64_t n, std::
     Matrix<float> c(m, n), expected(m, n), symmetric(m, m), expected_symmetric(m, m);
     gemm(context, 0.5F, a, ta, b, tb, 0.0F, c.view(), Operands::rounded);
     gram(context, 0.5F, a, ta, 0.0F, symmetric.view(), Operands::rounded);
+    CAPTURE(isa_name(context.isa()), m, n, k, ta == Transpose::yes, tb == Transpose::yes);
+    if (context.isa() == Isa::avx2) {
+        const Transpose other = ta == Transpose::yes ? Transpose::no : Transpose::yes;
+        CHECK(beyond_fixed_bound<S, S>(c, 0.5F, a.view(), ta, b.view(), tb) == 0);
+        CHECK(beyond_fixed_bound<S, S>(symmetric, 0.5F, a.view(), ta, a.view(), other) == 0);
+        return;
+    }
     if (rounds) {
         gemm(context, 0.5F, narrow(a), ta, narrow(b), tb, 0.0F, expected.view());
         gram(context, 0.5F, narrow(a), ta, 0.0F, expected_symmetric.view());
@@ -157,14 +205,15 @@ void check_rounded(const Context& context, std::int64_t m, std::int64_t n, std::
         gemm(context, 0.5F, a, ta, b, tb, 0.0F, expected.view());
         gram(context, 0.5F, a, ta, 0.0F, expected_symmetric.view());
     }
-    CAPTURE(isa_name(context.isa()), m, n, k, ta == Transpose::yes, tb == Transpose::yes);
     CHECK(std::equal(c.data(), c.data() + c.size(), expected.data()));
     CHECK(std::equal(symmetric.data(), symmetric.data() + symmetric.size(), expected_symmetric.data()));
 }
 
-TEST_CASE("Rounded operands are the nearest bf16 where these are faster, else untouched", "[gemm]") {
-    const std::int64_t shapes[][3] = {{1, 1, 1},   {3, 1, 9},    {2, 5, 1},     {7, 15, 8},   {14, 32, 16},
-                                      {15, 33, 2}, {13, 31, 17}, {29, 65, 385}, {6, 16, 769}, {57, 49, 131}};
+TEST_CASE("Rounded operands are the nearest bf16, or integers in units, where these are faster, else untouched",
+          "[gemm]") {
+    const std::int64_t shapes[][3] = {{1, 1, 1},    {3, 1, 9},     {2, 5, 1},    {7, 15, 8},
+                                      {14, 32, 16}, {15, 33, 2},   {13, 31, 17}, {29, 65, 385},
+                                      {6, 16, 769}, {57, 49, 131}, {9, 20, 1601}};
     for (Isa isa : levels()) {
         const Context context(ContextOptions{.threads = 2, .isa = isa});
         for (const auto& [m, n, k] : shapes) {
@@ -172,7 +221,54 @@ TEST_CASE("Rounded operands are the nearest bf16 where these are faster, else un
                 for (Transpose tb : {Transpose::no, Transpose::yes}) {
                     check_rounded<float>(context, m, n, k, ta, tb);
                     check_rounded<f16>(context, m, n, k, ta, tb);
+                    if (isa == Isa::avx2) check_rounded<bf16>(context, m, n, k, ta, tb);
                 }
+            }
+        }
+    }
+}
+
+TEST_CASE("Integers in units hold lanes of any size and direction", "[gemm]") {
+    if (lowrank::cpu::detect_isa() < Isa::avx2) return;
+    const Context context(ContextOptions{.threads = 2, .isa = Isa::avx2});
+    constexpr std::int64_t kDepth = 768;
+    const auto product = [&](const Matrix<float>& a, const Matrix<float>& b) {
+        Matrix<float> c(a.rows(), b.cols());
+        gemm(context, 1.0F, a, Transpose::no, b, Transpose::no, 0.0F, c.view(), Operands::rounded);
+        return c;
+    };
+    SECTION("all entries alike, or one that outgrows the rest: the largest sums of integers") {
+        for (const float first : {1.0F, -1.0F, 1e3F, -1e6F}) {
+            Matrix<float> a(7, kDepth), b(kDepth, 19);
+            std::fill_n(a.data(), a.size(), -1.0F);
+            std::fill_n(b.data(), b.size(), 1.0F);
+            for (std::int64_t i = 0; i < a.rows(); ++i) a(i, 0) = first;
+            for (std::int64_t j = 0; j < b.cols(); ++j) b(0, j) = first;
+            CAPTURE(first);
+            CHECK(beyond_fixed_bound<float, float>(product(a, b), 1.0F, a.view(), Transpose::no, b.view(),
+                                                   Transpose::no) == 0);
+        }
+    }
+    SECTION("lanes of every scale, beside each other") {
+        auto a = random_matrix<float>(12, kDepth, 1);
+        auto b = random_matrix<float>(kDepth, 21, 2);
+        const float scales[] = {1e-30F, 1e-20F, 1e-15F, 1.0F, 1e15F, 1e18F, 1e30F};
+        for (std::int64_t i = 0; i < 7; ++i) {
+            for (std::int64_t l = 0; l < kDepth; ++l) a(i, l) *= scales[i];
+        }
+        for (std::int64_t j = 0; j < 4; ++j) {
+            for (std::int64_t l = 0; l < kDepth; ++l) b(l, j) *= j == 3 ? 0.0F : scales[j + 1];
+        }
+        CHECK(beyond_fixed_bound<float, float>(product(a, b), 1.0F, a.view(), Transpose::no, b.view(), Transpose::no) ==
+              0);
+    }
+    SECTION("what is not finite stays in its row") {
+        for (const float strange : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+            auto a = random_matrix<float>(8, 77, 1);
+            a(3, 76) = strange;
+            const auto c = product(a, random_matrix<float>(77, 17, 2));
+            for (std::int64_t i = 0; i < c.rows(); ++i) {
+                for (std::int64_t j = 0; j < c.cols(); ++j) CHECK(std::isfinite(c(i, j)) == (i != 3));
             }
         }
     }
@@ -285,8 +381,10 @@ void check_equal_bits(Isa isa) {
         std::vector<Matrix<E>> results;
         results.emplace_back(150, 170);
         gemm(context, E(1), a, Transpose::no, b, Transpose::no, E(0), results.back().view());
-        results.emplace_back(170, 170);
-        gram(context, E(1), b, Transpose::yes, E(0), results.back().view());
+        for (const Operands operands : {Operands::exact, Operands::rounded}) {
+            results.emplace_back(170, 170);
+            gram(context, E(1), b, Transpose::yes, E(0), results.back().view(), operands);
+        }
         return results;
     };
     const auto one = run(Context(ContextOptions{.threads = 1, .isa = isa}));

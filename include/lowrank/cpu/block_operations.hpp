@@ -30,7 +30,7 @@ public:
 
     BlockOperations(const Context& context, std::int64_t order, std::uint64_t seed)
         : context_(context), order_(order), seed_(seed) {
-        if (std::is_same_v<T, float> && context.isa() >= Isa::avx512_bf16) operands_ = Operands::rounded;
+        if (std::is_same_v<T, float> && cpu::rounding_variance(context.isa()) > 0) operands_ = Operands::rounded;
     }
 
     [[nodiscard]] std::int64_t order() const { return order_; }
@@ -51,7 +51,9 @@ public:
     [[nodiscard]] Block block(std::int64_t columns) const { return Block::uninitialized(order(), columns); }
 
     /// Mean square of the relative error by which operands of apply() are rounded; 0 if they are not.
-    [[nodiscard]] double rounding_variance() const { return operands_ == Operands::rounded ? kBf16Variance : 0; }
+    [[nodiscard]] double rounding_variance() const {
+        return operands_ == Operands::rounded ? cpu::rounding_variance(context_.isa()) : 0;
+    }
 
     /// y += alpha x
     void add(double alpha, const Block& x, Block& y) const {
@@ -142,9 +144,6 @@ protected:
     Operands operands_ = Operands::exact;  ///< of apply()
 
 private:
-    /// Relative error of numbers of even spread of logarithms, rounded to 8 bits: (2^-7)^2 / 12 * 3 / (8 ln 2).
-    static constexpr double kBf16Variance = 2.75e-6;
-
     /// (q^T q - I) / 2
     [[nodiscard]] Matrix<T> half_excess(const Block& q) const {
         auto e = Matrix<T>::uninitialized(q.cols(), q.cols());

@@ -51,7 +51,8 @@ public:
     /// From here on apply() rounds nothing.
     void refine() {
         operands_ = Operands::exact;
-        if (gram_ && !std::is_same_v<S, bf16>) form_gram();
+        const bool was_exact = std::is_same_v<S, bf16> && context_.isa() >= Isa::avx512_bf16;
+        if (gram_ && !was_exact) form_gram();
     }
 
     /// z = alpha G q + beta z

@@ -12,6 +12,12 @@
 
 namespace lowrank::cpu::detail {
 
+/// Whether V computes with integers in the units of their lanes, which a step behind the last holds.
+template <class V>
+inline constexpr bool kInUnits = requires {
+    typename V::Result;
+};
+
 // NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a file to include
 #define LOWRANK_KERNELS <lowrank/cpu/kernels/gemm_tile.inl>
 #include <lowrank/cpu/kernels/on_each_level.inl>
@@ -29,6 +35,7 @@ struct GemmTile {
                               std::int64_t);
     int rows;
     int panels;
+    int steps_behind;  ///< of a packed panel, behind those of the product: 1 where it holds the lanes' units
     Function wide;
     Function narrow;
 };
@@ -41,23 +48,29 @@ GemmTile<Element, Element> gemm_tile_for(Isa isa) {
 #if LOWRANK_X86_KERNELS
     if (isa >= Isa::avx512) {
         using V = std::conditional_t<kFloat, avx512::Float, avx512::Double>;
-        return {14, 2, avx512::gemm_tile<V, 14, 2>, avx512::gemm_tile<V, 14, 1>};
+        return {14, 2, 0, avx512::gemm_tile<V, 14, 2>, avx512::gemm_tile<V, 14, 1>};
     }
     if (isa == Isa::avx2) {
         using V = std::conditional_t<kFloat, avx2::Float, avx2::Double>;
-        return {6, 1, avx2::gemm_tile<V, 6, 1>, avx2::gemm_tile<V, 6, 1>};
+        return {6, 1, 0, avx2::gemm_tile<V, 6, 1>, avx2::gemm_tile<V, 6, 1>};
     }
 #endif
     (void)isa;
     using V = std::conditional_t<kFloat, portable::Float, portable::Double>;
-    return {3, 1, portable::gemm_tile<V, 3, 1>, portable::gemm_tile<V, 3, 1>};
+    return {3, 1, 0, portable::gemm_tile<V, 3, 1>, portable::gemm_tile<V, 3, 1>};
 }
 
 #if LOWRANK_X86_KERNELS
+/// The same for integers in pairs.
+inline GemmTile<float, avx2::Fixed::Packed> gemm_fixed_tile() {
+    using V = avx2::Fixed;
+    return {6, 1, 1, avx2::gemm_tile<V, 6, 1>, avx2::gemm_tile<V, 6, 1>};
+}
+
 /// The same for bf16 operands in pairs, Isa::avx512_bf16 only.
 inline GemmTile<float, avx512_bf16::Bf16Pair> gemm_dot_tile() {
     using V = avx512_bf16::Dot;
-    return {14, 2, avx512_bf16::gemm_tile<V, 14, 2>, avx512_bf16::gemm_tile<V, 14, 1>};
+    return {14, 2, 0, avx512_bf16::gemm_tile<V, 14, 2>, avx512_bf16::gemm_tile<V, 14, 1>};
 }
 #endif
 

@@ -15,6 +15,7 @@
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/kernels/gemm_kernels.hpp>
 #include <lowrank/cpu/kernels/pack.hpp>
+#include <lowrank/cpu/kernels/pack_fixed.hpp>
 #include <lowrank/cpu/kernels/wait.hpp>
 
 #include <algorithm>
@@ -53,17 +54,37 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 /// Which part of C is wanted: all, or what lies on and above the diagonal.
 enum class Part : std::uint8_t { all, upper };
 
-/// A PackSource whose storage type is known to its packer alone, so that GemmRun is compiled once for all of them.
+/// How PackedFrom packs: values of P as pack.hpp converts them.
+template <class P>
+struct AsValues {
+    template <class S>
+    static void pack(Isa isa, const PackSource<S>& source, P* to, int width) {
+        pack_panel(isa, source, to, width);
+    }
+};
+
+#if LOWRANK_X86_KERNELS
+/// Or integers in units, whatever the level, which must have AVX2.
+struct AsFixed {
+    template <class S>
+    static void pack(Isa /*isa*/, const PackSource<S>& source, std::uint32_t* to, int width) {
+        avx2::pack_fixed_panel(source, to, width);
+    }
+};
+#endif
+
+/// A PackSource whose storage type and packing are known to its packer alone, so that GemmRun is compiled once for all
+/// of them.
 template <class P>
 class PackedFrom {
 public:
-    template <class S>
-    explicit PackedFrom(const PackSource<S>& source)
+    template <class S, class As = AsValues<P>>
+    explicit PackedFrom(const PackSource<S>& source, As /*as*/ = {})
         : source_{static_cast<const std::byte*>(static_cast<const void*>(source.data)),
                   source.stride * static_cast<std::int64_t>(sizeof(S)), source.lanes_contiguous, source.lanes,
                   source.depth},
           element_(sizeof(S)),
-          pack_(&pack<S>) {}
+          pack_(&pack<S, As>) {}
 
     [[nodiscard]] std::int64_t lanes() const { return source_.lanes; }
     [[nodiscard]] std::int64_t depth() const { return source_.depth; }
@@ -78,12 +99,12 @@ public:
     }
 
 private:
-    template <class S>
+    template <class S, class As>
     static void pack(Isa isa, const PackSource<std::byte>& part, P* to, int width) {
         const PackSource<S> source{static_cast<const S*>(static_cast<const void*>(part.data)),
                                    part.stride / static_cast<std::int64_t>(sizeof(S)), part.lanes_contiguous,
                                    part.lanes, part.depth};
-        pack_panel(isa, source, to, width);
+        As::pack(isa, source, to, width);
     }
 
     PackSource<std::byte> source_;  ///< strides in bytes
@@ -135,6 +156,7 @@ private:
         return std::min(block_depth(), a_.depth() - first_depth(stage));
     }
     [[nodiscard]] std::int64_t steps(std::int64_t stage) const { return ceil_div(depth(stage), elements_); }
+    [[nodiscard]] std::int64_t panel_steps(std::int64_t stage) const { return steps(stage) + tile_.steps_behind; }
     [[nodiscard]] P* packed_b(std::int64_t stage) const { return packed_b_.get() + stage % kBuffers * buffer_size_; }
 
     void plan() {
@@ -152,7 +174,7 @@ private:
             chunk_rows_ = ceil_div(chunk_rows_ / 2, tile_.rows) * tile_.rows;
         }
 
-        const std::int64_t block_steps = ceil_div(std::min(a_.depth(), block_depth()), elements_);
+        const std::int64_t block_steps = panel_steps(0);
         buffer_size_ = block_columns_ * block_steps;
         scratch_size_ = ceil_div(chunk_rows_ * block_steps + kPackSlack, kPanelWidth<P>) * kPanelWidth<P>;
         packed_b_ = lowrank::detail::allocate_aligned<P>(index(std::min(stages_, kBuffers) * buffer_size_));
@@ -199,8 +221,8 @@ private:
         const std::int64_t begin = chunk * kPackColumns;
         const std::int64_t end = std::min(begin + kPackColumns, columns(stage));
         for (std::int64_t j = begin; j < end; j += kPanelWidth<E>) {
-            b_.pack(isa_, first_column(stage) + j, first_depth(stage), depth(stage), packed_b(stage) + j * steps(stage),
-                    kPanelWidth<E>);
+            b_.pack(isa_, first_column(stage) + j, first_depth(stage), depth(stage),
+                    packed_b(stage) + j * panel_steps(stage), kPanelWidth<E>);
         }
         packed_[index(stage)].fetch_add(1, std::memory_order_release);
     }
@@ -213,7 +235,7 @@ private:
         const bool wanted = part_ == Part::all || first_column(stage) + column_end > row_begin;
         if (wanted) {
             for (std::int64_t i = row_begin; i < row_end; i += tile_.rows) {
-                a_.pack(isa_, i, first_depth(stage), depth(stage), scratch + (i - row_begin) * steps(stage),
+                a_.pack(isa_, i, first_depth(stage), depth(stage), scratch + (i - row_begin) * panel_steps(stage),
                         tile_.rows);
             }
             wait_for(packed_[index(stage)], pack_chunks_of(stage));
@@ -224,7 +246,8 @@ private:
             for (std::int64_t j = column_begin; j < column_end; j += tile_columns()) {
                 for (std::int64_t i = row_begin; i < row_end; i += tile_.rows) {
                     compute_tile(stage, i, std::min<std::int64_t>(tile_.rows, row_end - i), j,
-                                 std::min(tile_columns(), column_end - j), scratch + (i - row_begin) * steps(stage));
+                                 std::min(tile_columns(), column_end - j),
+                                 scratch + (i - row_begin) * panel_steps(stage));
                 }
             }
         }
@@ -239,8 +262,8 @@ private:
         const bool first = stage % depth_blocks_ == 0;
         const E beta = first ? beta_ : E{1};
         const std::int64_t count = steps(stage);
-        const std::int64_t panel_stride = count * kPanelWidth<E>;
-        const P* b = packed_b(stage) + j * count;
+        const std::int64_t panel_stride = panel_steps(stage) * kPanelWidth<E>;
+        const P* b = packed_b(stage) + j * panel_steps(stage);
         E* c = c_ + i * ldc_ + column;
         const bool narrow = columns <= kPanelWidth<E>;
         const auto kernel = narrow ? tile_.narrow : tile_.wide;

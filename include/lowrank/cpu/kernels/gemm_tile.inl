@@ -2,6 +2,27 @@
 // LOWRANK_TARGET as the level's attribute: the one source of all levels. No include guard on purpose.
 // SPDX-License-Identifier: MIT
 
+/// What the sums of a row are multiplied by. `units` are the packed rows' step behind the last.
+template <class V>
+LOWRANK_INLINE auto row_scale(typename V::Element alpha, [[maybe_unused]] const typename V::Packed* units) {
+    if constexpr (kInUnits<V>) {
+        return V::row_scale(alpha, units);
+    } else {
+        return V::broadcast(alpha);
+    }
+}
+
+/// The same of the columns.
+template <class V, class Scale>
+LOWRANK_INLINE auto scaled(typename V::Vector sum, Scale row_scale,
+                           [[maybe_unused]] const typename V::Packed* column_units) {
+    if constexpr (kInUnits<V>) {
+        return V::result(sum, row_scale, column_units);
+    } else {
+        return V::mul(row_scale, sum);
+    }
+}
+
 /// c = alpha a b + beta c for a tile of kRows x (kPanels * kPanelWidth), beta = 0 meaning that c is not read.
 /// `a` is packed kRows values per step, `b` in panels of kPanelWidth values per step, `panel_stride` apart.
 template <class V, int kRows, int kPanels>
@@ -39,22 +60,17 @@ LOWRANK_TARGET void gemm_tile(std::int64_t steps, const typename V::Packed* a, c
         a += kRows;
         b += kPanelWidth<Element>;
     }
-    const typename V::Vector scale = V::broadcast(alpha);
-    const typename V::Vector keep = V::broadcast(beta);
-    if (beta == Element{0}) {
+    // `a` and `b` are behind their last step.
+    const auto keep = V::broadcast(beta);
+    LOWRANK_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+        const auto scale = row_scale<V>(alpha, a + i);
         LOWRANK_UNROLL
-        for (int i = 0; i < kRows; ++i) {
-            LOWRANK_UNROLL
-            for (int j = 0; j < kVectors; ++j) V::store(c + i * ldc + j * kWidth, V::mul(scale, sums[i][j]));
-        }
-    } else {
-        LOWRANK_UNROLL
-        for (int i = 0; i < kRows; ++i) {
-            LOWRANK_UNROLL
-            for (int j = 0; j < kVectors; ++j) {
-                Element* to = c + i * ldc + j * kWidth;
-                V::store(to, V::fma(keep, V::load(to), V::mul(scale, sums[i][j])));
-            }
+        for (int j = 0; j < kVectors; ++j) {
+            Element* to = c + i * ldc + j * kWidth;
+            const auto product =
+                scaled<V>(sums[i][j], scale, b + (j / kPerPanel) * panel_stride + j % kPerPanel * kWidth);
+            V::store(to, beta == Element{0} ? product : V::fma(keep, V::load(to), product));
         }
     }
 }

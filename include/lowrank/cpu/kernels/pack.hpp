@@ -3,7 +3,7 @@
 //
 // A panel holds `width` rows of op(A), or columns of op(B): for each step of the inner dimension the `width` values
 // side by side. A step is one element, or two bf16 of which the last is zero where the inner dimension is odd; wider
-// elements are rounded to bf16 then.
+// elements are rounded to bf16 then. pack_fixed.hpp packs two integers of 16 bits per step by the same loops.
 // Lanes beyond the matrix hold finite copies of others or zero: what is computed from them is not stored.
 #pragma once
 
@@ -81,7 +81,8 @@ void pack_panel(const PackSource<S>& source, P* to, int width) {
 #if LOWRANK_X86_KERNELS
 namespace avx2 {
 
-/// kCount packed values in a register: loading and widening them, and transposing a square of them.
+/// How lanes are packed: kCount packed values in a register, loaded and widened, a square of them transposed, and
+/// single values at the edges. `lane` is the first one's place in the panel.
 template <class P>
 struct PackLanes;
 
@@ -89,13 +90,17 @@ template <>
 struct PackLanes<float> {
     static constexpr int kCount = 8;
     using Vector = __m256;
-    LOWRANK_INLINE_AVX2 static Vector load(const float* from) { return _mm256_loadu_ps(from); }
-    LOWRANK_INLINE_AVX2 static Vector load(const bf16* from) {
+    LOWRANK_INLINE_AVX2 static Vector load(const float* from, int /*lane*/ = 0) { return _mm256_loadu_ps(from); }
+    LOWRANK_INLINE_AVX2 static Vector load(const bf16* from, int /*lane*/ = 0) {
         const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
     }
-    LOWRANK_INLINE_AVX2 static Vector load(const f16* from) {
+    LOWRANK_INLINE_AVX2 static Vector load(const f16* from, int /*lane*/ = 0) {
         return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    }
+    template <class S>
+    static float value(const PackSource<S>& source, std::int64_t lane, std::int64_t step) {
+        return packed_value<S, float>(source, lane, step);
     }
     LOWRANK_INLINE_AVX2 static void store(float* to, Vector v) { _mm256_storeu_ps(to, v); }
     LOWRANK_INLINE_AVX2 static void store(std::uint32_t* to, Vector v) {
@@ -127,26 +132,30 @@ struct PackLanes<float> {
 /// Pairs of bf16 move as floats do: their bits are never computed with.
 template <>
 struct PackLanes<std::uint32_t> : PackLanes<float> {
-    LOWRANK_INLINE_AVX2 static Vector load(const bf16* from) {
+    LOWRANK_INLINE_AVX2 static Vector load(const bf16* from, int /*lane*/) {
         return _mm256_castsi256_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     }
     template <class S>
-    LOWRANK_INLINE_AVX2 static Vector load(const S* from) {
+    LOWRANK_INLINE_AVX2 static Vector load(const S* from, int /*lane*/) {
         const __m256i low = _mm256_srli_epi32(rounded(from), 16);
         const __m256i high = _mm256_srli_epi32(rounded(from + 8), 16);
         return _mm256_castsi256_ps(_mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8));
     }
-    LOWRANK_INLINE_AVX2 static Vector interleave(const bf16* first, const bf16* second) {
+    LOWRANK_INLINE_AVX2 static Vector interleave(const bf16* first, const bf16* second, int /*lane*/) {
         const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(first));
         const __m128i b =
             second == nullptr ? _mm_setzero_si128() : _mm_loadu_si128(reinterpret_cast<const __m128i*>(second));
         return _mm256_castsi256_ps(_mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b)));
     }
     template <class S>
-    LOWRANK_INLINE_AVX2 static Vector interleave(const S* first, const S* second) {
+    LOWRANK_INLINE_AVX2 static Vector interleave(const S* first, const S* second, int /*lane*/) {
         const __m256i low = _mm256_srli_epi32(rounded(first), 16);
         const __m256i high = second == nullptr ? _mm256_setzero_si256() : rounded(second);
         return _mm256_castsi256_ps(_mm256_blend_epi16(low, high, 0xaa));
+    }
+    template <class S>
+    static std::uint32_t value(const PackSource<S>& source, std::int64_t lane, std::int64_t step) {
+        return packed_value<S, std::uint32_t>(source, lane, step);
     }
 
 private:
@@ -163,8 +172,14 @@ template <>
 struct PackLanes<double> {
     static constexpr int kCount = 4;
     using Vector = __m256d;
-    LOWRANK_INLINE_AVX2 static Vector load(const double* from) { return _mm256_loadu_pd(from); }
-    LOWRANK_INLINE_AVX2 static Vector load(const float* from) { return _mm256_cvtps_pd(_mm_loadu_ps(from)); }
+    LOWRANK_INLINE_AVX2 static Vector load(const double* from, int /*lane*/) { return _mm256_loadu_pd(from); }
+    LOWRANK_INLINE_AVX2 static Vector load(const float* from, int /*lane*/) {
+        return _mm256_cvtps_pd(_mm_loadu_ps(from));
+    }
+    template <class S>
+    static double value(const PackSource<S>& source, std::int64_t lane, std::int64_t step) {
+        return packed_value<S, double>(source, lane, step);
+    }
     LOWRANK_INLINE_AVX2 static void store(double* to, Vector v) { _mm256_storeu_pd(to, v); }
     LOWRANK_INLINE_AVX2 static void transpose(Vector (&v)[4]) {
         const Vector low01 = _mm256_unpacklo_pd(v[0], v[1]);
@@ -178,11 +193,16 @@ struct PackLanes<double> {
     }
 };
 
+/// Lanes, from the panel's first, that are read in whole registers where lanes are contiguous.
+template <int kCount>
+int whole_vectors(std::int64_t lanes, int width) {
+    return static_cast<int>(std::min<std::int64_t>(width + kCount - 1, lanes)) / kCount * kCount;
+}
+
 /// Steps contiguous: squares are transposed in registers. Within a block of steps the last lanes go first, since
 /// what they write past the panel's width belongs to the first lanes of the next step.
-template <class S, class P>
-LOWRANK_TARGET_AVX2 void pack_transposed(const PackSource<S>& source, P* to, int width) {
-    using Lanes = PackLanes<P>;
+template <class Lanes, class S, class P>
+LOWRANK_TARGET_AVX2 void pack_transposed(const Lanes& lanes, const PackSource<S>& source, P* to, int width) {
     constexpr int kCount = Lanes::kCount;
     constexpr int kElements = kElementsPerStep<S, P>;
     const std::int64_t whole = source.depth / (kCount * kElements) * kCount;
@@ -196,7 +216,7 @@ LOWRANK_TARGET_AVX2 void pack_transposed(const PackSource<S>& source, P* to, int
                 const std::int64_t lane = std::min<std::int64_t>(group + i, source.lanes - 1);
                 const S* from = source.data + lane * source.stride + k * kElements;
                 prefetch(reinterpret_cast<const std::byte*>(from) + kPackAheadBytes);
-                v[i] = Lanes::load(from);
+                v[i] = lanes.load(from, group + i);
             }
             Lanes::transpose(v);
             LOWRANK_UNROLL
@@ -204,35 +224,34 @@ LOWRANK_TARGET_AVX2 void pack_transposed(const PackSource<S>& source, P* to, int
         }
     }
     for (std::int64_t k = whole; k < steps; ++k) {
-        for (int i = 0; i < width; ++i) to[k * width + i] = i < source.lanes ? packed_value<S, P>(source, i, k) : P{};
+        for (int i = 0; i < width; ++i) to[k * width + i] = i < source.lanes ? lanes.value(source, i, k) : P{};
     }
 }
 
 /// Lanes contiguous: each step is a copy. What it writes past the width is overwritten by the next step.
-template <class S, class P>
-LOWRANK_TARGET_AVX2 void pack_straight(const PackSource<S>& source, P* to, int width) {
-    using Lanes = PackLanes<P>;
+template <class Lanes, class S, class P>
+LOWRANK_TARGET_AVX2 void pack_straight(const Lanes& lanes, const PackSource<S>& source, P* to, int width) {
     constexpr int kCount = Lanes::kCount;
     constexpr int kElements = kElementsPerStep<S, P>;
     const std::int64_t steps = (source.depth + kElements - 1) / kElements;
-    const int vectors = static_cast<int>(std::min<std::int64_t>(width + kCount - 1, source.lanes)) / kCount * kCount;
+    const int vectors = whole_vectors<kCount>(source.lanes, width);
     for (std::int64_t k = 0; k < steps; ++k, to += width) {
         const S* row = source.data + k * kElements * source.stride;
         for (int i = 0; i < vectors; i += kCount) {
             if constexpr (kElements == 2) {
-                Lanes::store(to + i,
-                             Lanes::interleave(row + i, 2 * k + 1 < source.depth ? row + source.stride + i : nullptr));
+                const S* second = 2 * k + 1 < source.depth ? row + source.stride + i : nullptr;
+                Lanes::store(to + i, lanes.interleave(row + i, second, i));
             } else {
-                Lanes::store(to + i, Lanes::load(row + i));
+                Lanes::store(to + i, lanes.load(row + i, i));
             }
         }
-        for (int i = vectors; i < width; ++i) to[i] = i < source.lanes ? packed_value<S, P>(source, i, k) : P{};
+        for (int i = vectors; i < width; ++i) to[i] = i < source.lanes ? lanes.value(source, i, k) : P{};
     }
 }
 
-template <class S, class P>
-void pack_panel(const PackSource<S>& source, P* to, int width) {
-    source.lanes_contiguous ? pack_straight<S, P>(source, to, width) : pack_transposed<S, P>(source, to, width);
+template <class Lanes, class S, class P>
+void pack_panel(const Lanes& lanes, const PackSource<S>& source, P* to, int width) {
+    source.lanes_contiguous ? pack_straight(lanes, source, to, width) : pack_transposed(lanes, source, to, width);
 }
 
 }  // namespace avx2
@@ -242,7 +261,7 @@ void pack_panel(const PackSource<S>& source, P* to, int width) {
 template <class P, class S>
 void pack_panel(Isa isa, const PackSource<S>& source, P* to, int width) {
 #if LOWRANK_X86_KERNELS
-    if (isa >= Isa::avx2) return avx2::pack_panel<S, P>(source, to, width);
+    if (isa >= Isa::avx2) return avx2::pack_panel(avx2::PackLanes<P>{}, source, to, width);
 #endif
     (void)isa;
     portable::pack_panel<S, P>(source, to, width);

@@ -7,6 +7,8 @@
 
 #if LOWRANK_X86_KERNELS
 
+#include <cstdint>
+
 namespace lowrank::cpu::detail::avx2 {
 
 struct Float {
@@ -72,6 +74,41 @@ struct F16 : Float {
     LOWRANK_INLINE_AVX2 static Operand load_stored(const f16* from, int /*d*/) {
         return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
     }
+};
+
+/// Pairs of 16-bit integers in the units of their lanes, accumulated in 32 bits: see pack_fixed.hpp.
+struct Fixed {
+    using Element = float;
+    using Packed = std::uint32_t;
+    using Vector = __m256i;
+    using Operand = __m256i;
+    using Result = __m256;
+    static constexpr int kWidth = 8;
+
+    LOWRANK_INLINE_AVX2 static Vector zero() { return _mm256_setzero_si256(); }
+    LOWRANK_INLINE_AVX2 static Operand load_packed(const Packed* from) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    }
+    LOWRANK_INLINE_AVX2 static Operand broadcast_packed(const Packed* from) {
+        return _mm256_set1_epi32(static_cast<int>(*from));
+    }
+    /// In c's register, for the reason that Float::multiply_add gives.
+    LOWRANK_INLINE_AVX2 static Vector multiply_add(Operand a, Operand b, Vector c) {
+        asm("vpaddd {%1, %0, %0|%0, %0, %1}" : "+x"(c) : "x"(_mm256_madd_epi16(a, b)));
+        return c;
+    }
+
+    LOWRANK_INLINE_AVX2 static Result row_scale(float alpha, const Packed* unit) {
+        return _mm256_mul_ps(_mm256_set1_ps(alpha), _mm256_castsi256_ps(broadcast_packed(unit)));
+    }
+    LOWRANK_INLINE_AVX2 static Result result(Vector sum, Result row_scale, const Packed* column_units) {
+        const Result units = _mm256_castsi256_ps(load_packed(column_units));
+        return _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), row_scale), units);
+    }
+    LOWRANK_INLINE_AVX2 static Result broadcast(float value) { return Float::broadcast(value); }
+    LOWRANK_INLINE_AVX2 static Result load(const float* from) { return Float::load(from); }
+    LOWRANK_INLINE_AVX2 static void store(float* to, Result v) { Float::store(to, v); }
+    LOWRANK_INLINE_AVX2 static Result fma(Result a, Result b, Result c) { return Float::fma(a, b, c); }
 };
 
 struct Double {
