@@ -3,6 +3,8 @@
 //
 // lowrank::Moments multiplies in double throughout, which takes twice the time. Here a product of kRows rows is in
 // float: it moves entry (i, j) by some 2^-24 sqrt(kRows h_ii h_jj) at most, below the noise of any sample of tokens.
+// Or, where integers are faster, it is the exact product of rows that are rounded to some 11 bits: the sums of slightly
+// other inputs, still positive semidefinite, by a seventh of what activations in bf16 would move.
 #pragma once
 
 #include <lowrank/calibration.hpp>
@@ -18,6 +20,13 @@
 #include <vector>
 
 namespace engine {
+
+/// How sums over tokens are multiplied.
+inline lowrank::cpu::Operands moment_operands(const lowrank::cpu::Context& context) {
+    constexpr double kSmall = 1e-7;  // relative, mean square; bf16's are 2.75e-6
+    return lowrank::cpu::rounding_variance(context.isa()) < kSmall ? lowrank::cpu::Operands::rounded
+                                                                   : lowrank::cpu::Operands::exact;
+}
 
 class MomentSums {
 public:
@@ -50,7 +59,7 @@ private:
     void flush(const lowrank::cpu::Context& context) {
         const std::int64_t width = gram_.rows();
         const lowrank::MatrixView<const float> x(rows_.data(), gathered_, width);
-        gram(context, 1.0F, x, lowrank::cpu::Transpose::yes, 0.0F, product_.view());
+        gram(context, 1.0F, x, lowrank::cpu::Transpose::yes, 0.0F, product_.view(), moment_operands(context));
         context.parallel_for(width, [&](std::int64_t i) {
             for (std::int64_t j = i; j < width; ++j) gram_(i, j) += static_cast<double>(product_(i, j));
         });

@@ -52,7 +52,7 @@ Matrix<double> cross_sum(const Context& context, MatrixView<const float> a, Matr
     for (std::int64_t first = 0; first < a.rows(); first += kRows) {
         const std::int64_t rows = std::min(kRows, a.rows() - first);
         gemm(context, 1.0F, a.block(first, 0, rows, a.cols()), Transpose::yes, b.block(first, 0, rows, b.cols()),
-             Transpose::no, 0.0F, product.view());
+             Transpose::no, 0.0F, product.view(), moment_operands(context));
         context.parallel_for(sum.rows(), [&](std::int64_t i) {
             for (std::int64_t j = 0; j < sum.cols(); ++j) sum(i, j) += static_cast<double>(product(i, j));
         });
