@@ -23,7 +23,9 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <initializer_list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -208,7 +210,19 @@ private:
         into(block, x_, input_);
     }
 
-    Fit fit(std::int64_t width, bool with_residual, const char* name) {
+    [[nodiscard]] const lowrank::PlannedLayer* planned(const std::string& module) const {
+        const auto found = layers_.find(module);
+        return found == layers_.end() ? nullptr : found->second;
+    }
+    [[nodiscard]] bool stays_dense(const std::string& module) const {
+        const lowrank::PlannedLayer* layer = planned(module);
+        return layer == nullptr || layer->choice->dense;
+    }
+
+    /// For the layers of those names, which read the collected inputs: null if all of them stay dense.
+    std::unique_ptr<Fit> fit(std::int64_t width, bool with_residual, std::initializer_list<const char*> readers) {
+        if (std::all_of(readers.begin(), readers.end(), [&](const char* name) { return stays_dense(module_ + name); }))
+            return nullptr;
         const MatrixView<float> drift = columns(dense_input_, width);
         const MatrixView<float> drifted = columns(input_, width);
         if (with_residual) {
@@ -220,8 +234,9 @@ private:
         context_.parallel_for(tokens(), [&](std::int64_t i) {
             for (std::int64_t j = 0; j < width; ++j) difference(i, j) = drift(i, j) - drifted(i, j);
         });
-        return Fit(context_, drifted, difference.view(),
-                   with_residual ? MatrixView<const float>(next_.view()) : MatrixView<const float>(), module_ + name);
+        return std::make_unique<Fit>(context_, drifted, difference.view(),
+                                     with_residual ? MatrixView<const float>(next_.view()) : MatrixView<const float>(),
+                                     module_ + *readers.begin());
     }
 
     void fit_attention(const Block<float>& dense, Block<float>& block) {
@@ -229,7 +244,8 @@ private:
             which.input_norm().forward(pass, pass.at.attention_input);
         });
         {
-            Fit inputs = fit(config_.hidden, false, ".self_attn.q_proj");
+            const auto inputs =
+                fit(config_.hidden, false, {".self_attn.q_proj", ".self_attn.k_proj", ".self_attn.v_proj"});
             std::vector<AnyLinear<float>> qkv;
             qkv.push_back(solve(inputs, ".self_attn.q_proj", config_.hidden, config_.query_size(), config_.qkv_bias));
             qkv.push_back(solve(inputs, ".self_attn.k_proj", config_.hidden, config_.kv_size(), config_.qkv_bias));
@@ -242,7 +258,7 @@ private:
             which.attention().forward(pass, rope_, cache_);
         });
         {
-            Fit inputs = fit(config_.query_size(), true, ".self_attn.o_proj");
+            const auto inputs = fit(config_.query_size(), true, {".self_attn.o_proj"});
             block.attention().set_output(
                 solve(inputs, ".self_attn.o_proj", config_.query_size(), config_.hidden, config_.output_bias));
         }
@@ -256,7 +272,7 @@ private:
             which.mlp_norm()->forward(pass, pass.at.mlp_input);
         });
         {
-            Fit inputs = fit(config_.hidden, false, ".mlp.gate_proj");
+            const auto inputs = fit(config_.hidden, false, {".mlp.gate_proj", ".mlp.up_proj"});
             std::vector<AnyLinear<float>> gate_up;
             gate_up.push_back(solve(inputs, ".mlp.gate_proj", config_.hidden, config_.intermediate, config_.mlp_bias));
             gate_up.push_back(solve(inputs, ".mlp.up_proj", config_.hidden, config_.intermediate, config_.mlp_bias));
@@ -268,7 +284,7 @@ private:
             which.mlp().activate(pass);
         });
         {
-            Fit inputs = fit(config_.intermediate, true, ".mlp.down_proj");
+            const auto inputs = fit(config_.intermediate, true, {".mlp.down_proj"});
             block.mlp().set_down(
                 solve(inputs, ".mlp.down_proj", config_.intermediate, config_.hidden, config_.mlp_bias));
         }
@@ -294,20 +310,20 @@ private:
         through(block, x_, input_);
     }
 
-    /// The layer of the new block, and its factors in the store.
-    AnyLinear<float> solve(Fit& inputs, const char* name, std::int64_t d_in, std::int64_t d_out, bool biased) {
+    /// The layer of the new block, and its factors in the store. `inputs` may be null where the layer stays dense.
+    AnyLinear<float> solve(const std::unique_ptr<Fit>& inputs, const char* name, std::int64_t d_in, std::int64_t d_out,
+                           bool biased) {
         const std::string module = module_ + name;
-        const auto found = layers_.find(module);
-        if (found == layers_.end() || found->second->choice->dense) {
-            if (found != layers_.end()) keep_spectrum(*found->second);
+        if (stays_dense(module)) {
+            if (planned(module) != nullptr) keep_spectrum(*planned(module));
             return load_linear<float>(folder_, module, d_in, d_out, biased);
         }
-        const lowrank::PlannedLayer& layer = *found->second;
-        const Matrix<float> target = inputs.target(load_whole_weight(context_, folder_, module, d_in, d_out));
+        const lowrank::PlannedLayer& layer = *planned(module);
+        const Matrix<float> target = inputs->target(load_whole_weight(context_, folder_, module, d_in, d_out));
         lowrank::cpu::SideWeighting gradient;
         const auto sums = job_.statistics.gradient(module, context_);
         if (sums) gradient = lowrank::cpu::SideWeighting(*sums, lowrank::Calibration{}.damping);
-        auto factors = lowrank::cpu::decompose_weighted(context_, const_view(target), {inputs.weighting(), gradient},
+        auto factors = lowrank::cpu::decompose_weighted(context_, const_view(target), {inputs->weighting(), gradient},
                                                         {.rank = lowrank::fixed_rank(layer.choice->rank),
                                                          .layout = lowrank::WeightLayout::out_in,
                                                          .singular_values = false,
