@@ -63,7 +63,8 @@ double squared_error(const std::filesystem::path& folder, const test::Expected& 
 
 TEST_CASE("a refit brings a compressed model nearer to the dense one, within the same budget") {
     const std::string name = GENERATE("llama", "llama-biased", "stablelm");
-    CAPTURE(name);
+    const double share = GENERATE(0.7, 0.9);
+    CAPTURE(name, share);
     const TemporaryFolder work;
     const cpu::Context context({.threads = 2});
     const std::filesystem::path folder = test::model_folder(name);
@@ -76,8 +77,13 @@ TEST_CASE("a refit brings a compressed model nearer to the dense one, within the
     const Statistics statistics(work.path() / "statistics");
     const CalibratedModel calibrated(model, statistics);
     const FactorStore alone = calibrated.factorise(context, work.path());
-    const std::int64_t budget = calibrated.budget(0.7);
+    const std::int64_t budget = calibrated.budget(share);
     const CompressPlan plan = calibrated.split(alone, budget);
+    // With the larger budget some inputs are read by dense layers alone, and nothing is fitted there.
+    const auto stays_dense = [&](const PlannedLayer& layer) {
+        return layer.module.ends_with("down_proj") && layer.choice->dense;
+    };
+    CHECK((share < 0.8 || std::any_of(plan.layers.begin(), plan.layers.end(), stays_dense)));
     std::int64_t blocks = 0;
     REQUIRE(engine::can_refit(config));
     const FactorStore fitted =
@@ -92,7 +98,7 @@ TEST_CASE("a refit brings a compressed model nearer to the dense one, within the
     CHECK(after.after.parameters == before.after.parameters);
     const double error = squared_error(work.path() / "alone", dense, context);
     CHECK(error > 0);
-    CHECK(squared_error(work.path() / "fitted", dense, context) < 0.9 * error);
+    CHECK(squared_error(work.path() / "fitted", dense, context) < (share < 0.8 ? 0.9 : 1.0) * error);
 }
 
 TEST_CASE("models with a parallel residual are not refitted") {
