@@ -7,5 +7,8 @@ endif()
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 set(CMAKE_CXX_EXTENSIONS OFF)
 
-# Eigen's solvers, compiled once for all programs.
-add_subdirectory(examples/eigen_solvers)
+target_link_libraries(lowrank_compiled PRIVATE lowrank_warnings)
+# Checks of undefined behaviour are for our code, not for Eigen's. AddressSanitizer has to stay: Eigen allocates in another
+# way under it, and all units of a program must agree on that.
+set_source_files_properties(${PROJECT_SOURCE_DIR}/cmake/compiled/eigen_solvers.cpp TARGET_DIRECTORY lowrank_compiled
+                            PROPERTIES COMPILE_OPTIONS -fno-sanitize=undefined)

@@ -6,26 +6,15 @@
 
 #include "matrices.hpp"
 
-#include <Eigen/Eigenvalues>
-
 #include <cmath>
 #include <cstdint>
-#include <random>
 
 namespace lowrank::test_inputs {
 
 using test::Dense;
 
 /// Inputs as models have them: correlated, one direction far larger than the others, and an offset.
-inline Dense inputs(std::int64_t rows, std::int64_t width, unsigned seed, double condition = 300, double outlier = 40) {
-    std::mt19937 random(seed);
-    std::normal_distribution<double> normal;
-    const Dense mix =
-        test::with_spectrum(width, width, test::spectrum(test::Spectrum::geometric, width, condition), seed);
-    Dense x = Dense::NullaryExpr(rows, width, [&] { return normal(random) + 0.3; }) * mix;
-    if (width > 2) x.col(2) *= outlier;
-    return x;
-}
+Dense inputs(std::int64_t rows, std::int64_t width, unsigned seed, double condition = 300, double outlier = 40);
 
 inline Moments moments_of(const Dense& x) {
     Moments moments(x.cols());
@@ -44,11 +33,6 @@ inline Dense scaled(const Dense& x) {
 }
 
 /// The symmetric square root of A + damping mean(diag A) I.
-inline Dense root(const Dense& a, double damping) {
-    const Dense damped = a + damping * a.diagonal().mean() * Dense::Identity(a.rows(), a.cols());
-    const Eigen::SelfAdjointEigenSolver<Dense> solver(damped);
-    return solver.eigenvectors() * solver.eigenvalues().cwiseMax(0).cwiseSqrt().asDiagonal() *
-           solver.eigenvectors().transpose();
-}
+Dense root(const Dense& a, double damping);
 
 }  // namespace lowrank::test_inputs

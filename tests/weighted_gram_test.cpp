@@ -7,8 +7,6 @@
 #include "catch.hpp"
 #include "matrices.hpp"
 
-#include <Eigen/SVD>
-
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -51,7 +49,7 @@ struct Problem {
         return {.input = weigh_input ? &h : nullptr, .gradient = weigh_gradient ? &g : nullptr, .damping = kDamping};
     }
     [[nodiscard]] std::vector<double> singular_values() const {
-        const Eigen::VectorXd s = Eigen::BDCSVD<Dense>(m).singularValues();
+        const Eigen::VectorXd s = test::singular_values(m);
         return {s.data(), s.data() + s.size()};
     }
 };

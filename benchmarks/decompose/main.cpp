@@ -5,7 +5,6 @@
 #include "../torch_process.hpp"
 #include "matrices.hpp"
 
-#include <eigen_solvers.hpp>
 #include <lowrank/checkpoint.hpp>
 #include <lowrank/lowrank.hpp>
 

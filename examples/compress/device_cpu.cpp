@@ -1,7 +1,6 @@
 // compress without CUDA.
 #include "device.hpp"
 
-#include <eigen_solvers.hpp>
 #include <lowrank/cpu.hpp>
 
 lowrank::CompressReport compress_on(Device device, int threads, const lowrank::ModelFolder& model,

@@ -1,7 +1,6 @@
 // compress with CUDA: on the GPU if asked for, or if one answers.
 #include "device.hpp"
 
-#include <eigen_solvers.hpp>
 #include <lowrank/cpu.hpp>
 #include <lowrank/cuda.hpp>
 

@@ -6,7 +6,6 @@
 #include "text.hpp"
 
 #include <command_line/standard_streams.hpp>
-#include <eigen_solvers.hpp>
 #include <lowrank/checkpoint.hpp>
 #include <lowrank/stopwatch.hpp>
 

@@ -9,7 +9,6 @@
 #include "moment_sums.hpp"
 #include "rope.hpp"
 
-#include <eigen_solvers.hpp>
 #include <lowrank/calibration.hpp>
 #include <lowrank/checkpoint/model_folder.hpp>
 #include <lowrank/cpu/decompose_calibrated.hpp>

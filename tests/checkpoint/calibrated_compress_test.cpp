@@ -6,7 +6,6 @@
 #include <lowrank/checkpoint/report_table.hpp>
 #include <lowrank/checkpoint/weighted_compress.hpp>
 
-#include <eigen_solvers.hpp>
 #include "support.hpp"
 
 #include <nlohmann/json.hpp>

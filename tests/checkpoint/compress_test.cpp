@@ -3,7 +3,6 @@
 #include <lowrank/checkpoint.hpp>
 #include <lowrank/cpu.hpp>
 
-#include <eigen_solvers.hpp>
 #include "support.hpp"
 
 #include <nlohmann/json.hpp>

@@ -4,7 +4,6 @@
 #include "config.hpp"
 #include "language_model.hpp"
 
-#include <eigen_solvers.hpp>
 #include <lowrank/checkpoint/calibrated_compress.hpp>
 #include <lowrank/checkpoint/statistics.hpp>
 #include <lowrank/cpu/context.hpp>

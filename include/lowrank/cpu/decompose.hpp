@@ -190,3 +190,5 @@ Spectrum decompose_weight_spectrum(const Context& context, MatrixView<const S> s
 }
 
 }  // namespace lowrank::cpu
+
+#include <lowrank/cpu/compiled/decompose.hpp>  // below what it announces

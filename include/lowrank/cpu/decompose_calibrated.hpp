@@ -138,3 +138,5 @@ CalibratedFactors<compute_t<S>> decompose_weighted(const Context& context, Matri
 }
 
 }  // namespace lowrank::cpu
+
+#include <lowrank/cpu/compiled/decompose_calibrated.hpp>  // below what it announces

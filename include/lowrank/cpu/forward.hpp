@@ -70,3 +70,5 @@ void linear_forward(const Context& context, MatrixView<const T> x, const PackedW
 }
 
 }  // namespace lowrank::cpu
+
+#include <lowrank/cpu/compiled/forward.hpp>  // below what it announces

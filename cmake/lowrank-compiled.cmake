@@ -1,0 +1,12 @@
+# lowrank::compiled - the library with its heavy parts compiled once, by the project that links it and with its flags. It
+# is built only where something links it.
+if(NOT TARGET lowrank::compiled)
+    add_library(lowrank_compiled STATIC EXCLUDE_FROM_ALL
+        ${CMAKE_CURRENT_LIST_DIR}/compiled/decompose.cpp ${CMAKE_CURRENT_LIST_DIR}/compiled/decompose_calibrated.cpp
+        ${CMAKE_CURRENT_LIST_DIR}/compiled/eigen_solvers.cpp ${CMAKE_CURRENT_LIST_DIR}/compiled/forward.cpp
+        ${CMAKE_CURRENT_LIST_DIR}/compiled/products.cpp)
+    add_library(lowrank::compiled ALIAS lowrank_compiled)
+    target_compile_definitions(lowrank_compiled PUBLIC LOWRANK_COMPILED)
+    target_link_libraries(lowrank_compiled PUBLIC lowrank::lowrank)
+    set_target_properties(lowrank_compiled PROPERTIES POSITION_INDEPENDENT_CODE ON)  # a shared library may take it in
+endif()

@@ -1,0 +1,5 @@
+#pragma once
+
+#include <cstdint>
+
+std::int64_t decomposed_rank();
