@@ -1,5 +1,5 @@
-# lowrank::compiled - the library with its heavy parts compiled once, by the project that links it and with its flags. It
-# is built only where something links it.
+# lowrank::compiled - the library with its heavy parts compiled once. Not installed as a binary but built in the project
+# that links it, with its compiler and flags, so that no two units disagree on them; and only where something links it.
 if(NOT TARGET lowrank::compiled)
     add_library(lowrank_compiled STATIC EXCLUDE_FROM_ALL
         ${CMAKE_CURRENT_LIST_DIR}/compiled/decompose.cpp ${CMAKE_CURRENT_LIST_DIR}/compiled/decompose_calibrated.cpp
