@@ -78,7 +78,7 @@ public:
 private:
     static constexpr int kMostLanes = 16;
     static constexpr float kLeastNorm = 0x1p-100F;
-    static constexpr int kRowsAhead = 16;
+    static constexpr int kRowsAhead = 16;  // 1 KiB in cache lines, one of each row
 
     template <class S>
     LOWRANK_INLINE_AVX2 static __m256i nearest(const S* from, __m256 inverse) {
@@ -112,7 +112,7 @@ private:
             for (int s = 0; s < kSums; ++s) sums[s] = _mm256_setzero_ps();
             for (std::int64_t k = 0; k < whole; k += kCount * kSums) {
                 prefetch(reinterpret_cast<const std::byte*>(from + k) + kPackAheadBytes);
-                prefetch(from + source.stride + k);
+                prefetch(from + source.stride + k);  // the next lane, which no prefetcher foresees
                 LOWRANK_UNROLL
                 for (int s = 0; s < kSums; ++s) {
                     const __m256 x = PackLanes<float>::load(from + k + s * kCount);
