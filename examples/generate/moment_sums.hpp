@@ -54,7 +54,7 @@ public:
     }
 
 private:
-    static constexpr std::int64_t kRows = 2048;  // the sum in double then costs little beside the product
+    static constexpr std::int64_t kRows = 4096;  // the sum in double then costs little beside the product
 
     void flush(const lowrank::cpu::Context& context) {
         const std::int64_t width = gram_.rows();

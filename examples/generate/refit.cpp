@@ -47,7 +47,7 @@ constexpr double kDamping = 0.1;
 
 /// sum a^T b over rows, products in float, sums in double.
 Matrix<double> cross_sum(const Context& context, MatrixView<const float> a, MatrixView<const float> b) {
-    constexpr std::int64_t kRows = 2048;  // as MomentSums
+    constexpr std::int64_t kRows = 4096;  // as MomentSums
     Matrix<float> product(a.cols(), b.cols());
     Matrix<double> sum(a.cols(), b.cols());
     for (std::int64_t first = 0; first < a.rows(); first += kRows) {
@@ -229,7 +229,7 @@ private:
                 for (std::int64_t j = 0; j < x_.cols(); ++j) next_(i, j) = dense_x_(i, j) - x_(i, j);
             });
         }
-        Matrix<float> difference(tokens(), width);
+        auto difference = Matrix<float>::uninitialized(tokens(), width);
         context_.parallel_for(tokens(), [&](std::int64_t i) {
             for (std::int64_t j = 0; j < width; ++j) difference(i, j) = drift(i, j) - drifted(i, j);
         });

@@ -184,5 +184,3 @@ inline void Moments::require_valid(const std::string& name, const cpu::Context& 
 }
 
 }  // namespace lowrank
-
-#include <lowrank/cpu/compiled/products.hpp>  // below what it announces
