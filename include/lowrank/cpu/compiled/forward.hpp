@@ -12,9 +12,11 @@
 #include <span>
 
 /// `KIND` is `extern template` where these are announced, `template` where they are compiled.
+// NOLINTBEGIN(bugprone-macro-parentheses): the arguments are types
 #define LOWRANK_FORWARD(KIND, T, OUT)                                                                    \
     KIND void forward_layers(const Context&, MatrixView<const T>, std::span<const ForwardLayer<T, OUT>>, \
                              std::span<const std::int64_t>, std::span<std::byte>);
+// NOLINTEND(bugprone-macro-parentheses)
 #define LOWRANK_FORWARD_BYTES(KIND, T)                                                      \
     KIND std::size_t forward_workspace_bytes<T>(const Context&, std::int64_t, std::int64_t, \
                                                 std::span<const std::int64_t>);
