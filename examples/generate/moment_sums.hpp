@@ -1,10 +1,10 @@
 // generate - sums of what flows through one layer, fast: rows are gathered, multiplied in float and added up in double.
 // SPDX-License-Identifier: MIT
 //
-// lowrank::Moments multiplies in double throughout, which takes twice the time. Here a product of kRows rows is in
-// float: it moves entry (i, j) by some 2^-24 sqrt(kRows h_ii h_jj) at most, below the noise of any sample of tokens.
-// Or, where integers are faster, it is the exact product of rows that are rounded to some 11 bits: the sums of slightly
-// other inputs, still positive semidefinite, by a seventh of what activations in bf16 would move.
+// lowrank::Moments multiplies in double throughout, which takes twice the time. Here a product of kMomentRows rows is
+// in float: it moves entry (i, j) by some 2^-24 sqrt(kMomentRows h_ii h_jj) at most, below the noise of any sample of
+// tokens. Or, where integers are faster, it is the exact product of rows that are rounded to some 11 bits: the sums of
+// slightly other inputs, still positive semidefinite, by a seventh of what activations in bf16 would move.
 #pragma once
 
 #include <lowrank/calibration.hpp>
@@ -24,19 +24,25 @@ namespace engine {
 /// How sums over tokens are multiplied.
 inline lowrank::cpu::Operands moment_operands(const lowrank::cpu::Context& context) {
     constexpr double kSmall = 1e-7;  // relative, mean square; bf16's are 2.75e-6
-    return lowrank::cpu::rounding_variance(context.isa()) < kSmall ? lowrank::cpu::Operands::rounded
-                                                                   : lowrank::cpu::Operands::exact;
+    return lowrank::cpu::rounding_variance<float>(context.isa()) < kSmall ? lowrank::cpu::Operands::rounded
+                                                                          : lowrank::cpu::Operands::exact;
 }
+
+/// Rows of one product of them: the sum in double then costs little beside it.
+inline constexpr std::int64_t kMomentRows = 4096;
 
 class MomentSums {
 public:
     explicit MomentSums(std::int64_t width)
-        : rows_(kRows, width), product_(width, width), gram_(width, width), sum_(static_cast<std::size_t>(width)) {}
+        : rows_(kMomentRows, width),
+          product_(width, width),
+          gram_(width, width),
+          sum_(static_cast<std::size_t>(width)) {}
 
     void add(const lowrank::cpu::Context& context, lowrank::MatrixView<const float> x) {
         for (std::int64_t row = 0; row < x.rows(); ++row) {
             std::copy_n(x.row(row), x.cols(), rows_.row(gathered_));
-            if (++gathered_ == kRows) flush(context);
+            if (++gathered_ == kMomentRows) flush(context);
         }
     }
 
@@ -54,8 +60,6 @@ public:
     }
 
 private:
-    static constexpr std::int64_t kRows = 4096;  // the sum in double then costs little beside the product
-
     void flush(const lowrank::cpu::Context& context) {
         const std::int64_t width = gram_.rows();
         const lowrank::MatrixView<const float> x(rows_.data(), gathered_, width);

@@ -47,11 +47,10 @@ constexpr double kDamping = 0.1;
 
 /// sum a^T b over rows, products in float, sums in double.
 Matrix<double> cross_sum(const Context& context, MatrixView<const float> a, MatrixView<const float> b) {
-    constexpr std::int64_t kRows = 4096;  // as MomentSums
     Matrix<float> product(a.cols(), b.cols());
     Matrix<double> sum(a.cols(), b.cols());
-    for (std::int64_t first = 0; first < a.rows(); first += kRows) {
-        const std::int64_t rows = std::min(kRows, a.rows() - first);
+    for (std::int64_t first = 0; first < a.rows(); first += kMomentRows) {
+        const std::int64_t rows = std::min(kMomentRows, a.rows() - first);
         gemm(context, 1.0F, a.block(first, 0, rows, a.cols()), Transpose::yes, b.block(first, 0, rows, b.cols()),
              Transpose::no, 0.0F, product.view(), moment_operands(context));
         context.parallel_for(sum.rows(), [&](std::int64_t i) {
@@ -213,14 +212,14 @@ private:
         const auto found = layers_.find(module);
         return found == layers_.end() ? nullptr : found->second;
     }
-    [[nodiscard]] bool stays_dense(const std::string& module) const {
-        const lowrank::PlannedLayer* layer = planned(module);
+    [[nodiscard]] static bool stays_dense(const lowrank::PlannedLayer* layer) {
         return layer == nullptr || layer->choice->dense;
     }
 
     /// For the layers of those names, which read the collected inputs: null if all of them stay dense.
     std::unique_ptr<Fit> fit(std::int64_t width, bool with_residual, std::initializer_list<const char*> readers) {
-        if (std::all_of(readers.begin(), readers.end(), [&](const char* name) { return stays_dense(module_ + name); }))
+        if (std::all_of(readers.begin(), readers.end(),
+                        [&](const char* name) { return stays_dense(planned(module_ + name)); }))
             return nullptr;
         const MatrixView<float> drift = columns(dense_input_, width);
         const MatrixView<float> drifted = columns(input_, width);
@@ -313,11 +312,12 @@ private:
     AnyLinear<float> solve(const std::unique_ptr<Fit>& inputs, const char* name, std::int64_t d_in, std::int64_t d_out,
                            bool biased) {
         const std::string module = module_ + name;
-        if (stays_dense(module)) {
-            if (planned(module) != nullptr) keep_spectrum(*planned(module));
+        const lowrank::PlannedLayer* found = planned(module);
+        if (stays_dense(found)) {
+            if (found != nullptr) keep_spectrum(*found);
             return load_linear<float>(folder_, module, d_in, d_out, biased);
         }
-        const lowrank::PlannedLayer& layer = *planned(module);
+        const lowrank::PlannedLayer& layer = *found;
         const Matrix<float> target = inputs->target(load_whole_weight(context_, folder_, module, d_in, d_out));
         lowrank::cpu::SideWeighting gradient;
         const auto sums = job_.statistics.gradient(module, context_);

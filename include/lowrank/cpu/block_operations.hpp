@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -30,7 +29,7 @@ public:
 
     BlockOperations(const Context& context, std::int64_t order, std::uint64_t seed)
         : context_(context), order_(order), seed_(seed) {
-        if (std::is_same_v<T, float> && cpu::rounding_variance(context.isa()) > 0) operands_ = Operands::rounded;
+        if (cpu::rounding_variance<T>(context.isa()) > 0) operands_ = Operands::rounded;
     }
 
     [[nodiscard]] std::int64_t order() const { return order_; }
@@ -52,7 +51,7 @@ public:
 
     /// Mean square of the relative error by which operands of apply() are rounded; 0 if they are not.
     [[nodiscard]] double rounding_variance() const {
-        return operands_ == Operands::rounded ? cpu::rounding_variance(context_.isa()) : 0;
+        return operands_ == Operands::rounded ? cpu::rounding_variance<T>(context_.isa()) : 0;
     }
 
     /// y += alpha x

@@ -43,11 +43,14 @@ enum class Transpose : bool { no, yes };
 /// (Zen 3: 200 GFLOP/s against 130). On the other levels nothing is rounded.
 enum class Operands : bool { exact, rounded };
 
-/// Mean square of the errors of rounded operands, in terms of the operands' own; 0 where nothing is rounded.
-inline double rounding_variance(Isa isa) {
+/// Mean square of the errors of rounded operands that are stored as S, in terms of the operands' own; 0 where nothing
+/// is rounded.
+template <Scalar S>
+double rounding_variance(Isa isa) {
     // Of numbers of even spread of logarithms, rounded to 8 bits: (2^-7)^2 / 12 * 3 / (8 ln 2).
     constexpr double kBf16Variance = 2.75e-6;
-    if (isa >= Isa::avx512_bf16) return kBf16Variance;
+    if (std::is_same_v<S, double>) return 0;
+    if (isa >= Isa::avx512_bf16) return std::is_same_v<S, bf16> ? 0 : kBf16Variance;
     return isa == Isa::avx2 ? detail::fixed_variance(2 * detail::kBlockSteps) : 0;
 }
 

@@ -51,8 +51,7 @@ public:
     /// From here on apply() rounds nothing.
     void refine() {
         operands_ = Operands::exact;
-        const bool was_exact = std::is_same_v<S, bf16> && context_.isa() >= Isa::avx512_bf16;
-        if (gram_ && !was_exact) form_gram();
+        if (gram_ && cpu::rounding_variance<S>(context_.isa()) > 0) form_gram();
     }
 
     /// z = alpha G q + beta z
