@@ -27,8 +27,8 @@ inline constexpr int kStoredPerStep = std::is_same_v<T, bf16> ? 2 : 1;
 /// A kernel for `rows` rows of packed X: `wide` computes `panels` panels at once, `narrow` one.
 template <class C>
 struct ForwardTile {
-    using Function = void (*)(std::int64_t, const void*, const void*, std::int64_t, const std::byte*, C*, std::int64_t,
-                              bool);
+    using Function = void (*)(std::int64_t, const void*, const void*, std::int64_t, const std::byte*, std::int64_t, C*,
+                              std::int64_t, bool);
     int rows = 0;
     int panels = 1;
     Function wide = nullptr;

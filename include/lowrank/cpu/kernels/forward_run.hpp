@@ -301,10 +301,11 @@ private:
         const std::int64_t depth = w.rows();
         const std::int64_t tile_bytes = product.tile_bytes(depth, product.kernels.main().rows);
         const std::int64_t row_count = rows(block);
-        const bool one_tile = tile(block, 0).rows >= row_count;
+        const std::int64_t tile_count = tiles(block);
+        const bool one_tile = tile_count == 1;
         const std::int64_t group = one_tile ? tile(block, 0).panels : product.kernels.main().panels;
         const bool resident =
-            one_tile || product.blocks(depth) == 1 || tiles(block) * tile_bytes <= kForwardResidentBytes;
+            one_tile || product.blocks(depth) == 1 || tile_count * tile_bytes <= kForwardResidentBytes;
         const std::int64_t pass = resident ? group : std::min(end - panel, kForwardChunkPanels);
         const std::int64_t ldc = pass * kWidth;
         for (; panel < end; panel += pass) {
@@ -315,25 +316,25 @@ private:
                 for (std::int64_t p = panel; p < pass_end; p += group) {
                     const T* weights = w.panel(p) + step * kWidth * kStoredPerStep<T>;
                     const std::int64_t panels = std::min(group, pass_end - p);
-                    const T* next = one_tile ? weights : following(product, w, k, p, group, panel, pass_end);
+                    const T* next = one_tile ? weights + kForwardAheadBytes / static_cast<std::int64_t>(sizeof(T))
+                                             : following(product, w, k, p, group, panel, pass_end);
+                    const ForwardAhead<T> ahead(next, w.panel_size(), panels, steps, tile_count);
                     std::int64_t index = 0;
                     for (std::int64_t row = 0; row < row_count; ++index) {
                         const ForwardTile<C>& tile = product.kernels.for_rows(row_count - row);
                         const std::byte* from = a + index * tile_bytes + k * product.block_bytes(depth, tile.rows);
-                        const std::byte* ahead = reinterpret_cast<const std::byte*>(
-                            index < panels ? next + index * w.panel_size() : weights);
-                        if (one_tile) ahead += kForwardAheadBytes;
                         C* c = scratch + row * ldc + (p - panel) * kWidth;
                         const std::int64_t count = std::min<std::int64_t>(tile.rows, row_count - row);
                         const std::int64_t columns = std::min(panels * kWidth, w.cols() - p * kWidth);
                         const bool last = k + 1 == product.blocks(depth);
                         if (last) finish.expect(row, count, p * kWidth, columns);
                         if (tile.panels == panels) {
-                            tile.wide(steps, from, weights, w.panel_size(), ahead, c, ldc, k > 0);
+                            tile.wide(steps, from, weights, w.panel_size(), ahead.of(index), ahead.stride(), c, ldc,
+                                      k > 0);
                         } else {
                             for (std::int64_t q = 0; q < panels; ++q) {
-                                tile.narrow(steps, from, weights + q * w.panel_size(), 0, ahead, c + q * kWidth, ldc,
-                                            k > 0);
+                                tile.narrow(steps, from, weights + q * w.panel_size(), 0, ahead.of(index),
+                                            ahead.stride(), c + q * kWidth, ldc, k > 0);
                             }
                         }
                         if (last) finish(row, count, p * kWidth, columns, c, ldc);

@@ -4,12 +4,12 @@
 
 /// c = a w, or c + a w, for a tile of kRows x (kPanels * kPanelWidth). `a_bytes` are the packed rows (see pack_rows),
 /// `w_bytes` `steps` steps of kPanels panels of a PackedWeight, which lie `panel_stride` elements apart. The sum is
-/// split by kChains, so that few rows do not wait for each other's additions. A cache line is fetched from `ahead` on
-/// for each step.
+/// split by kChains, so that few rows do not wait for each other's additions. Each step fetches a cache line, the first
+/// at `ahead`, each of the others `ahead_stride` bytes behind the last.
 template <class V, int kRows, int kPanels, int kChains>
 LOWRANK_TARGET void forward_tile(std::int64_t steps, const void* a_bytes, const void* w_bytes,
-                                 std::int64_t panel_stride, const std::byte* ahead, typename V::Element* c,
-                                 std::int64_t ldc, bool accumulate) {
+                                 std::int64_t panel_stride, const std::byte* ahead, std::int64_t ahead_stride,
+                                 typename V::Element* c, std::int64_t ldc, bool accumulate) {
     using Element = typename V::Element;
     constexpr int kStepElements = kStoredPerStep<typename V::Stored>;
     constexpr int kWidth = V::kWidth;
@@ -31,7 +31,7 @@ LOWRANK_TARGET void forward_tile(std::int64_t steps, const void* a_bytes, const 
     for (; k + kChains <= steps; k += kChains) {
         LOWRANK_UNROLL
         for (int s = 0; s < kChains; ++s) {
-            prefetch(ahead + (k + s) * kStepWeights * static_cast<int>(sizeof(typename V::Stored)));
+            prefetch(ahead + (k + s) * ahead_stride);
             LOWRANK_UNROLL
             for (int d = 0; d < V::kDepth; ++d) {
                 typename V::Operand columns[kVectors];
