@@ -7,6 +7,8 @@
 // slightly other inputs, still positive semidefinite, by a seventh of what activations in bf16 would move.
 #pragma once
 
+#include "copy_rows.hpp"
+
 #include <lowrank/calibration.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
@@ -40,9 +42,12 @@ public:
           sum_(static_cast<std::size_t>(width)) {}
 
     void add(const lowrank::cpu::Context& context, lowrank::MatrixView<const float> x) {
-        for (std::int64_t row = 0; row < x.rows(); ++row) {
-            std::copy_n(x.row(row), x.cols(), rows_.row(gathered_));
-            if (++gathered_ == kMomentRows) flush(context);
+        for (std::int64_t row = 0; row < x.rows();) {
+            const std::int64_t fit = std::min(kMomentRows - gathered_, x.rows() - row);
+            copy_rows(context, x.block(row, 0, fit, x.cols()), rows_.view().block(gathered_, 0, fit, x.cols()));
+            row += fit;
+            gathered_ += fit;
+            if (gathered_ == kMomentRows) flush(context);
         }
     }
 

@@ -4,6 +4,7 @@
 
 #include "activations.hpp"
 #include "block.hpp"
+#include "copy_rows.hpp"
 #include "embedding.hpp"
 #include "kernels.hpp"
 #include "moment_sums.hpp"
@@ -182,7 +183,7 @@ private:
     void each_window(const Matrix<float>& x, F&& body) {
         for (std::int64_t first = 0; first < tokens(); first += job_.window) {
             const std::int64_t rows = std::min(job_.window, tokens() - first);
-            std::copy_n(x.row(first), rows * x.cols(), at_.x.data());
+            copy_rows(context_, x.view().block(first, 0, rows, x.cols()), at_.x.view());
             body(Pass<float>{context_, kernels_, kernels_, at_, workspace_.reserve(0), scratch_, 0, rows}, first);
         }
     }
@@ -191,9 +192,6 @@ private:
     static MatrixView<float> columns(Matrix<float>& buffer, std::int64_t width) {
         return buffer.view().block(0, 0, buffer.rows(), width);
     }
-    static void copy(MatrixView<const float> from, MatrixView<float> to, std::int64_t first) {
-        for (std::int64_t i = 0; i < from.rows(); ++i) std::copy_n(from.row(i), from.cols(), to.row(first + i));
-    }
 
     /// The inputs of one kind in both streams: `make(block, pass)` leaves them in `at`.
     template <class F>
@@ -201,7 +199,7 @@ private:
         const auto into = [&](const Block<float>& which, const Matrix<float>& x, Matrix<float>& buffer) {
             each_window(x, [&](const Pass<float>& pass, std::int64_t first) {
                 make(which, pass);
-                copy(pass.input(at), columns(buffer, at.cols()), first);
+                copy_rows(context_, pass.input(at), columns(buffer, at.cols()).block(first, 0, pass.rows, at.cols()));
             });
         };
         into(dense, dense_x_, dense_input_);
@@ -298,7 +296,7 @@ private:
         const auto through = [&](const Block<float>& which, Matrix<float>& x, Matrix<float>& collected) {
             each_window(x, [&](const Pass<float>& pass, std::int64_t first) {
                 Matrix<float>& at = at_.*input;
-                copy(columns(collected, at.cols()).block(first, 0, pass.rows, at.cols()), at.view(), 0);
+                copy_rows(context_, columns(collected, at.cols()).block(first, 0, pass.rows, at.cols()), at.view());
                 finish(which, pass);
                 pass.each_row(
                     [&](std::int64_t row) { pass.kernels.add(x.row(first + row), at_.branch.row(row), x.cols()); });

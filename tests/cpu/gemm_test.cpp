@@ -1,6 +1,7 @@
 // lowrank - gemm and gram: every level, type, transposition and edge against a wider reference.
 // SPDX-License-Identifier: MIT
 #include <lowrank/cpu/gemm.hpp>
+#include <lowrank/cpu/repeated_operand.hpp>
 
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
@@ -414,6 +415,37 @@ TEST_CASE("products are equal in bits for any number of threads", "[gemm]") {
         check_equal_bits<bf16, float>(isa);
         check_equal_bits<float, double>(isa);
     }
+}
+
+// So gemm's bounds hold for it.
+template <class E>
+void check_repeated() {
+    const std::vector<std::array<std::int64_t, 3>> shapes = {{1, 1, 1}, {7, 19, 5}, {130, 33, 384}, {131, 1100, 1601}};
+    for (Isa isa : levels()) {
+        const Context packs(ContextOptions{.threads = 2, .isa = isa});
+        const Context multiplies(ContextOptions{.threads = 3, .isa = isa});
+        for (Operands operands : {Operands::exact, Operands::rounded}) {
+            for (const auto& [m, n, k] : shapes) {
+                const auto wider = random_matrix<E>(m, k + 3, 1);
+                const auto a = wider.view().block(0, 2, m, k);
+                const lowrank::cpu::detail::RepeatedOperand<E> repeated(packs, a, operands);
+                for (unsigned seed : {2U, 3U}) {
+                    const auto b = random_matrix<E>(k, n, seed);
+                    auto expected = random_matrix<E>(m, n, 4);
+                    auto c = random_matrix<E>(m, n, 4);
+                    gemm(packs, E(-0.5), a, Transpose::no, b, Transpose::no, E(1.25), expected.view(), operands);
+                    repeated.multiply(multiplies, E(-0.5), b.view(), E(1.25), c.view());
+                    CAPTURE(lowrank::cpu::isa_name(isa), m, n, k);
+                    CHECK(std::memcmp(c.data(), expected.data(), c.size() * sizeof(E)) == 0);
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("a repeated operand gives the bits of gemm", "[gemm]") {
+    check_repeated<float>();
+    check_repeated<double>();
 }
 
 TEST_CASE("products end where threads lose their cores in the middle", "[gemm]") {

@@ -23,6 +23,8 @@
 #pragma once
 
 #include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/kernels/gemm_kernels.hpp>
+#include <lowrank/cpu/kernels/gemm_operands.hpp>
 #include <lowrank/cpu/kernels/gemm_run.hpp>
 #include <lowrank/error.hpp>
 #include <lowrank/matrix.hpp>
@@ -76,6 +78,25 @@ void scale(Part part, E beta, MatrixView<E> c) {
     }
 }
 
+/// Calls run(tile, elements of the inner dimension in a step, how to pack) with what multiplies operands of these
+/// types.
+template <class SA, class SB, class E, class F>
+void with_tile(Isa isa, [[maybe_unused]] Operands operands, F&& run) {
+#if LOWRANK_X86_KERNELS
+    if constexpr (std::is_same_v<E, float>) {
+        constexpr bool kExact = std::is_same_v<SA, bf16> && std::is_same_v<SB, bf16>;
+        if (isa >= Isa::avx512_bf16 && (kExact || operands == Operands::rounded)) {
+            using Pair = avx512_bf16::Bf16Pair;
+            return run(gemm_dot_tile(), kElementsPerStep<SA, Pair>, AsValues<Pair>{});
+        }
+        if (isa == Isa::avx2 && operands == Operands::rounded) {
+            return run(gemm_fixed_tile(), kElementsPerStep<SA, avx2::Fixed::Packed>, AsFixed{});
+        }
+    }
+#endif
+    run(gemm_tile_for<E>(isa), 1, AsValues<E>{});
+}
+
 template <class SA, class SB, class E>
 void product(const Context& context, Part part, Operands operands, E alpha, MatrixView<const SA> a,
              Transpose transpose_a, MatrixView<const SB> b, Transpose transpose_b, E beta, MatrixView<E> c) {
@@ -86,26 +107,11 @@ void product(const Context& context, Part part, Operands operands, E alpha, Matr
     if (depth == 0 || alpha == E{0}) return scale(part, beta, c);
     const PackSource<SA> rows{a.data(), a.leading_dimension(), a_flipped, c.rows(), depth};
     const PackSource<SB> columns{b.data(), b.leading_dimension(), !b_flipped, c.cols(), depth};
-#if LOWRANK_X86_KERNELS
-    if constexpr (std::is_same_v<E, float>) {
-        constexpr bool kExact = std::is_same_v<SA, bf16> && std::is_same_v<SB, bf16>;
-        if (context.isa() >= Isa::avx512_bf16 && (kExact || operands == Operands::rounded)) {
-            using Pair = avx512_bf16::Bf16Pair;
-            GemmRun<Pair, E>(context, gemm_dot_tile(), kElementsPerStep<SA, Pair>, part, alpha, PackedFrom<Pair>(rows),
-                             PackedFrom<Pair>(columns), beta, c.data(), c.leading_dimension());
-            return;
-        }
-        if (context.isa() == Isa::avx2 && operands == Operands::rounded) {
-            using Pair = avx2::Fixed::Packed;
-            GemmRun<Pair, E>(context, gemm_fixed_tile(), kElementsPerStep<SA, Pair>, part, alpha,
-                             PackedFrom<Pair>(rows, AsFixed{}), PackedFrom<Pair>(columns, AsFixed{}), beta, c.data(),
-                             c.leading_dimension());
-            return;
-        }
-    }
-#endif
-    GemmRun<E, E>(context, gemm_tile_for<E>(context.isa()), 1, part, alpha, PackedFrom<E>(rows), PackedFrom<E>(columns),
-                  beta, c.data(), c.leading_dimension());
+    with_tile<SA, SB, E>(context.isa(), operands,
+                         [&]<class P, class As>(const GemmTile<E, P>& tile, int elements, As as) {
+                             GemmRun<P, E>(context, tile, elements, part, alpha, PackedFrom<P>(rows, as),
+                                           PackedFrom<P>(columns, as), beta, c.data(), c.leading_dimension());
+                         });
 }
 
 /// Copies what lies above the diagonal of C below it.

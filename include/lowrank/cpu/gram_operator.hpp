@@ -5,6 +5,7 @@
 #include <lowrank/cpu/block_operations.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
+#include <lowrank/cpu/repeated_operand.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/scalar.hpp>
 
@@ -44,21 +45,19 @@ public:
         const auto m = static_cast<double>(std::max(a.rows(), a.cols()));
         const double block = static_cast<double>(columns) * products;
         if (m * n * n + 2 * n * n * block > 4 * m * n * block) return;
-        gram_ = Matrix<T>::uninitialized(order(), order());
         form_gram();
     }
 
     /// From here on apply() rounds nothing.
     void refine() {
         operands_ = Operands::exact;
-        if (gram_ && cpu::rounding_variance<S>(context_.isa()) > 0) form_gram();
+        if (gram_) form_gram();
     }
 
     /// z = alpha G q + beta z
     void apply(double alpha, const Block& q, double beta, Block& z) {
         if (gram_) {
-            gemm(context_, static_cast<T>(alpha), *gram_, Transpose::no, q, Transpose::no, static_cast<T>(beta),
-                 z.view(), operands_);
+            gram_->multiply(context_, static_cast<T>(alpha), q.view(), static_cast<T>(beta), z.view());
             return;
         }
         const Block y = long_product(q, operands_);
@@ -91,7 +90,9 @@ private:
     using BlockOperations<T>::operands_;
 
     void form_gram() {
-        gram(context_, scale_ * scale_, a_, wide_ ? Transpose::no : Transpose::yes, T{0}, gram_->view(), operands_);
+        auto g = Matrix<T>::uninitialized(order(), order());
+        gram(context_, scale_ * scale_, a_, wide_ ? Transpose::no : Transpose::yes, T{0}, g.view(), operands_);
+        gram_.emplace(context_, g.view(), operands_);
     }
 
     /// scale A q or scale A^T q: m x columns.
@@ -104,7 +105,7 @@ private:
     MatrixView<const S> a_;
     T scale_;
     bool wide_;
-    std::optional<Matrix<T>> gram_;
+    std::optional<RepeatedOperand<T>> gram_;
 };
 
 }  // namespace lowrank::cpu::detail

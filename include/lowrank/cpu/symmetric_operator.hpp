@@ -5,6 +5,7 @@
 #include <lowrank/cpu/block_operations.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
+#include <lowrank/cpu/repeated_operand.hpp>
 #include <lowrank/matrix.hpp>
 
 #include <algorithm>
@@ -31,18 +32,27 @@ public:
     using Extraction = LeadingPairs<T>;
 
     SymmetricOperator(const Context& context, MatrixView<const T> k, std::uint64_t seed)
-        : BlockOperations<T>(context, k.rows(), seed), k_(k) {}
+        : BlockOperations<T>(context, k.rows(), seed), k_(k), packed_(context, k, operands_) {}
 
     /// From here on apply() rounds nothing.
-    void refine() { operands_ = Operands::exact; }
+    void refine() {
+        operands_ = Operands::exact;
+        packed_ = RepeatedOperand<T>(context_, k_, operands_);
+    }
 
     /// z = alpha K q + beta z
-    void apply(double alpha, const Block& q, double beta, Block& z) const { multiply(alpha, q, beta, z, operands_); }
+    void apply(double alpha, const Block& q, double beta, Block& z) const {
+        packed_.multiply(context_, static_cast<T>(alpha), q.view(), static_cast<T>(beta), z.view());
+    }
 
     /// The best pairs that lie in the span of q, which is roughly orthonormal.
     [[nodiscard]] Extraction extract(Block& q, std::int64_t rank) const {
         Block y = this->block(q.cols());
-        multiply(1, q, 0, y, Operands::exact);
+        if (operands_ == Operands::exact) {
+            apply(1, q, 0, y);
+        } else {
+            gemm(context_, T{1}, k_, Transpose::no, q, Transpose::no, T{0}, y.view());
+        }
         Matrix<T> t = this->upper_product(q, y);
         mirror_upper(context_, t.view());
         const auto [values, rows] = this->leading_combination(q, std::move(t), rank);
@@ -73,12 +83,8 @@ private:
     using BlockOperations<T>::context_;
     using BlockOperations<T>::operands_;
 
-    void multiply(double alpha, const Block& q, double beta, Block& z, Operands operands) const {
-        gemm(context_, static_cast<T>(alpha), k_, Transpose::no, q, Transpose::no, static_cast<T>(beta), z.view(),
-             operands);
-    }
-
     MatrixView<const T> k_;
+    RepeatedOperand<T> packed_;
 };
 
 }  // namespace lowrank::cpu::detail

@@ -14,8 +14,8 @@
 #include <lowrank/aligned_memory.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/kernels/gemm_kernels.hpp>
+#include <lowrank/cpu/kernels/gemm_operands.hpp>
 #include <lowrank/cpu/kernels/pack.hpp>
-#include <lowrank/cpu/kernels/pack_fixed.hpp>
 #include <lowrank/cpu/kernels/wait.hpp>
 
 #include <algorithm>
@@ -25,11 +25,6 @@
 #include <vector>
 
 namespace lowrank::cpu::detail {
-
-// Steps of the inner dimension in a block. A panel of B (AVX-512: 16 lanes x 4 bytes x 384 = 24 KiB, two of them at
-// work) and one of A (14 x 4 x 384 = 21 KiB) come from the second-level cache in turn; below 256 the reading and
-// writing of C shows, above 512 the panels leave the first-level cache of AVX2's tile.
-inline constexpr std::int64_t kBlockSteps = 384;
 
 // Rows of A in a chunk, at most: 112 x 384 x 4 bytes = 168 KiB of float, for a second-level cache of 256 KiB or more.
 // Of double twice as many: with half the rows the products of Zen 3, whose cache has 512 KiB, are no faster.
@@ -47,79 +42,18 @@ inline constexpr std::int64_t kPackColumns = 128;
 // what OpenMP takes to start a region.
 inline constexpr double kSerialOperations = 1e6;
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-    return (a + b - 1) / b;
-}
-
 /// Which part of C is wanted: all, or what lies on and above the diagonal.
 enum class Part : std::uint8_t { all, upper };
-
-/// How PackedFrom packs: values of P as pack.hpp converts them.
-template <class P>
-struct AsValues {
-    template <class S>
-    static void pack(Isa isa, const PackSource<S>& source, P* to, int width) {
-        pack_panel(isa, source, to, width);
-    }
-};
-
-#if LOWRANK_X86_KERNELS
-/// Or integers in units, whatever the level, which must have AVX2.
-struct AsFixed {
-    template <class S>
-    static void pack(Isa /*isa*/, const PackSource<S>& source, std::uint32_t* to, int width) {
-        avx2::pack_fixed_panel(source, to, width);
-    }
-};
-#endif
-
-/// A PackSource whose storage type and packing are known to its packer alone, so that GemmRun is compiled once for all
-/// of them.
-template <class P>
-class PackedFrom {
-public:
-    template <class S, class As = AsValues<P>>
-    explicit PackedFrom(const PackSource<S>& source, As /*as*/ = {})
-        : source_{static_cast<const std::byte*>(static_cast<const void*>(source.data)),
-                  source.stride * static_cast<std::int64_t>(sizeof(S)), source.lanes_contiguous, source.lanes,
-                  source.depth},
-          element_(sizeof(S)),
-          pack_(&pack<S, As>) {}
-
-    [[nodiscard]] std::int64_t lanes() const { return source_.lanes; }
-    [[nodiscard]] std::int64_t depth() const { return source_.depth; }
-
-    /// Packs `width` lanes from `lane` on, `depth` elements of the inner dimension from `k` on.
-    void pack(Isa isa, std::int64_t lane, std::int64_t k, std::int64_t depth, P* to, int width) const {
-        PackSource<std::byte> part = source_;
-        part.data += source_.lanes_contiguous ? k * part.stride + lane * element_ : lane * part.stride + k * element_;
-        part.lanes -= lane;
-        part.depth = depth;
-        pack_(isa, part, to, width);
-    }
-
-private:
-    template <class S, class As>
-    static void pack(Isa isa, const PackSource<std::byte>& part, P* to, int width) {
-        const PackSource<S> source{static_cast<const S*>(static_cast<const void*>(part.data)),
-                                   part.stride / static_cast<std::int64_t>(sizeof(S)), part.lanes_contiguous,
-                                   part.lanes, part.depth};
-        As::pack(isa, source, to, width);
-    }
-
-    PackSource<std::byte> source_;  ///< strides in bytes
-    std::int64_t element_;
-    void (*pack_)(Isa, const PackSource<std::byte>&, P*, int);
-};
 
 /// C = alpha op(A) op(B) + beta C with operands packed as P, `elements` of the inner dimension in each, accumulated in
 /// E.
 template <class P, class E>
 class GemmRun {
 public:
-    /// `a.lanes()` rows by `b.lanes()` columns, equal depth > 0.
+    /// `a.lanes()` rows by `b.lanes()` columns, equal depth > 0. `packed_a` may hold a's rows already.
     GemmRun(const Context& context, const GemmTile<E, P>& tile, int elements, Part part, E alpha,
-            const PackedFrom<P>& a, const PackedFrom<P>& b, E beta, E* c, std::int64_t ldc)
+            const PackedFrom<P>& a, const PackedFrom<P>& b, E beta, E* c, std::int64_t ldc,
+            const PackedRows<P>* packed_a = nullptr)
         : isa_(context.isa()),
           tile_(tile),
           elements_(elements),
@@ -127,6 +61,7 @@ public:
           alpha_(alpha),
           beta_(beta),
           a_(a),
+          packed_a_(packed_a),
           b_(b),
           c_(c),
           ldc_(ldc) {
@@ -234,7 +169,7 @@ private:
         const std::int64_t row_end = std::min(row_begin + chunk_rows_, a_.lanes());
         const bool wanted = part_ == Part::all || first_column(stage) + column_end > row_begin;
         if (wanted) {
-            for (std::int64_t i = row_begin; i < row_end; i += tile_.rows) {
+            for (std::int64_t i = row_begin; packed_a_ == nullptr && i < row_end; i += tile_.rows) {
                 a_.pack(isa_, i, first_depth(stage), depth(stage), scratch + (i - row_begin) * panel_steps(stage),
                         tile_.rows);
             }
@@ -247,7 +182,8 @@ private:
                 for (std::int64_t i = row_begin; i < row_end; i += tile_.rows) {
                     compute_tile(stage, i, std::min<std::int64_t>(tile_.rows, row_end - i), j,
                                  std::min(tile_columns(), column_end - j),
-                                 scratch + (i - row_begin) * panel_steps(stage));
+                                 packed_a_ == nullptr ? scratch + (i - row_begin) * panel_steps(stage)
+                                                      : packed_a_->tile(stage % depth_blocks_, i));
                 }
             }
         }
@@ -290,7 +226,9 @@ private:
     int elements_;  ///< of the inner dimension in one step
     Part part_;
     E alpha_, beta_;
-    PackedFrom<P> a_, b_;
+    PackedFrom<P> a_;
+    const PackedRows<P>* packed_a_;
+    PackedFrom<P> b_;
     E* c_;
     std::int64_t ldc_;
 
