@@ -5,6 +5,7 @@
 #include "activations.hpp"
 #include "block.hpp"
 #include "block_backward.hpp"
+#include "copy_rows.hpp"
 #include "embedding.hpp"
 #include "kernels.hpp"
 #include "loss_backward.hpp"
@@ -155,7 +156,7 @@ private:
 
     /// With rows [first, first + rows) of x_ in the activations.
     Pass<float> begin_pass(std::int64_t first, std::int64_t rows) {
-        std::copy_n(x_.row(first), rows * x_.cols(), at_.x.data());
+        copy_rows(context_, x_.view().block(first, 0, rows, x_.cols()), at_.x.view());
         return {context_, kernels_, kernels_, at_, workspace_.reserve(0), scratch_, 0, rows};
     }
 
@@ -179,7 +180,8 @@ private:
                 for (std::size_t k = 0; k < inputs.size(); ++k) {
                     sums[k].add(context_, pass.input(at_.*inputs[k].input));
                 }
-                std::copy_n(at_.x.data(), rows * x_.cols(), x_.row(first));
+                copy_rows(context_, at_.x.view().block(0, 0, rows, x_.cols()),
+                          x_.view().block(first, 0, rows, x_.cols()));
             });
             if (!went_on) return false;
             for (std::size_t k = 0; k < inputs.size(); ++k) write_input(i, inputs[k], sums[k]);

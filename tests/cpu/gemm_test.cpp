@@ -9,6 +9,7 @@
 #include <catch2/catch.hpp>
 #endif
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
