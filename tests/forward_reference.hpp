@@ -17,8 +17,7 @@ namespace test {
 /// Every instruction-set level that this machine has.
 inline std::vector<lowrank::cpu::Isa> levels() {
     std::vector<lowrank::cpu::Isa> all;
-    for (auto isa : {lowrank::cpu::Isa::portable, lowrank::cpu::Isa::avx2, lowrank::cpu::Isa::avx512,
-                     lowrank::cpu::Isa::avx512_bf16}) {
+    for (const auto isa : lowrank::cpu::kEveryIsa) {
         if (isa <= lowrank::cpu::detect_isa()) all.push_back(isa);
     }
     return all;

@@ -163,8 +163,7 @@ bench::Case parse_shape(const std::string& text) {
 
 lowrank::cpu::ContextOptions context_options(const Options& options) {
     lowrank::cpu::ContextOptions result{.threads = options.threads};
-    for (auto isa : {lowrank::cpu::Isa::portable, lowrank::cpu::Isa::avx2, lowrank::cpu::Isa::avx512,
-                     lowrank::cpu::Isa::avx512_bf16}) {
+    for (const auto isa : lowrank::cpu::kEveryIsa) {
         if (options.isa == lowrank::cpu::isa_name(isa)) result.isa = isa;
     }
     return result;
@@ -183,7 +182,7 @@ int main(int argc, char** argv) {
     app.add_option("--rows", options.rows, "Rows of X")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--threads", options.threads, "Threads; 0: all")->check(CLI::NonNegativeNumber);
     app.add_option("--isa", options.isa, "Our instruction-set level")
-        ->check(CLI::IsMember({"portable", "avx2", "avx512", "avx512_bf16"}));
+        ->check(CLI::IsMember({"portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16"}));
     app.add_flag("--warm", options.warm, "One layer each, which stays in the caches");
     app.add_flag("--quick", options.quick, "2560 x 2560 r 384; rows 1, 16, 512; f32 and bf16");
     app.add_option("--torch-python", options.torch_python, "A Python with torch: adds the peer torch");

@@ -56,7 +56,8 @@ PreparedText read_text(const std::filesystem::path& folder, const TextOptions& o
     PreparedText prepared{.modules = engine::calibrated_modules(*config)};
     prepared.write_statistics = [=](const lowrank::cpu::Context& context, const std::filesystem::path& file) {
         engine::Progress progress(quiet);
-        static_cast<void>(engine::calibrate(context, folder, *config, *text, size, file, shown_by(progress)));
+        static_cast<void>(engine::calibrate(context, folder, *config, *text, size,
+                                            engine::calibration_type(context, folder), file, shown_by(progress)));
     };
     if (options.refit_tokens > 0 && engine::can_refit(*config)) {
         const auto count = std::min(text->tokens.size(), static_cast<std::size_t>(options.refit_tokens));
@@ -64,10 +65,10 @@ PreparedText read_text(const std::filesystem::path& folder, const TextOptions& o
                              const lowrank::Statistics& statistics, const lowrank::FactorStore& factors,
                              const std::filesystem::path& scratch) {
             engine::Progress progress(quiet);
-            return engine::refit(
-                context,
-                {folder, *config, std::span(text->tokens).first(count), size.window, plan, statistics, factors},
-                scratch, shown_by(progress));
+            return engine::refit(context,
+                                 {folder, *config, std::span(text->tokens).first(count), size.window,
+                                  engine::calibration_type(context, folder), plan, statistics, factors},
+                                 scratch, shown_by(progress));
         };
     }
     return prepared;

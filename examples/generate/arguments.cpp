@@ -84,7 +84,7 @@ void declare_calibration(CLI::App& app, Arguments& arguments, std::filesystem::p
     app.add_flag("--force", arguments.force, "replace the statistics file if it is there already")->needs(calibrate);
 }
 
-Mode mode_of(const CLI::App& app) {
+Mode mode_of(const CLI::App& app, std::optional<StorageType> type) {
     Mode mode = Mode::text;
     std::string chosen;
     for (const auto& [option, value] : {std::pair("--perplexity", Mode::perplexity),
@@ -105,8 +105,8 @@ Mode mode_of(const CLI::App& app) {
     if (mode != Mode::text && mode != Mode::tokenize && app.count("--prompt") != 0) {
         throw CLI::ValidationError("--prompt and " + chosen + " exclude each other");
     }
-    if (mode == Mode::calibrate && app.count("--type") != 0) {
-        throw CLI::ValidationError("--calibrate computes in float: it and --type exclude each other");
+    if (mode == Mode::calibrate && type == StorageType::f16) {
+        throw CLI::ValidationError("--calibrate computes in f32 or bf16, not in f16");
     }
     return mode;
 }
@@ -139,7 +139,7 @@ Arguments parse_arguments(int argc, char** argv) {
         app.exit(success);  // prints the help
         throw;
     }
-    arguments.mode = mode_of(app);
+    arguments.mode = mode_of(app, arguments.type);
     if (arguments.mode == Mode::calibrate) {
         arguments.text = calibration_text;
         if (arguments.tokens.value_or(arguments.calibration.tokens) < arguments.window) {

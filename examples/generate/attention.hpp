@@ -78,11 +78,16 @@ public:
 
     /// at.branch = attention(at.attention_input).
     void forward(const Pass<T>& pass, const Rope& rope, KvCache& cache) const {
+        mix(pass, rope, cache);
+        output(pass);
+    }
+
+    /// at.output_input, the mixtures of values, of at.attention_input.
+    void mix(const Pass<T>& pass, const Rope& rope, KvCache& cache) const {
         project(pass);
         place(pass, rope);
         remember(pass, cache);
         attend(pass, cache);
-        output(pass);
     }
 
     /// at.query, at.key and at.value as the layers make them, without norms and rotation.

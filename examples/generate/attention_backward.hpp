@@ -43,22 +43,33 @@ public:
 
     /// `attended` is the gradient at at.attended, of a text from its beginning that attention has just read: at.query
     /// is as it left it. at.query, at.key and at.value are lost where the heads have norms.
-    void run(const Pass<float>& pass, const BackwardKernels& kernels, const Attention<float>& attention,
-             const Rope& rope, const KvCache& cache, lowrank::MatrixView<const float> attended) {
+    template <lowrank::Scalar T>
+    void run(const Pass<T>& pass, const BackwardKernels& kernels, const Attention<T>& attention, const Rope& rope,
+             const KvCache& cache, lowrank::MatrixView<const float> attended) {
         mix_back(pass, kernels, cache, attended);
         add_up(pass);
         place_back(pass, kernels, attention, rope);
     }
 
     /// The gradients at the outputs of q_proj, k_proj and v_proj.
-    [[nodiscard]] lowrank::MatrixView<const float> query(const Pass<float>& pass) const { return pass.input(query_); }
-    [[nodiscard]] lowrank::MatrixView<const float> key(const Pass<float>& pass) const { return pass.input(key_); }
-    [[nodiscard]] lowrank::MatrixView<const float> value(const Pass<float>& pass) const { return pass.input(value_); }
+    template <lowrank::Scalar T>
+    [[nodiscard]] lowrank::MatrixView<const float> query(const Pass<T>& pass) const {
+        return pass.input(query_);
+    }
+    template <lowrank::Scalar T>
+    [[nodiscard]] lowrank::MatrixView<const float> key(const Pass<T>& pass) const {
+        return pass.input(key_);
+    }
+    template <lowrank::Scalar T>
+    [[nodiscard]] lowrank::MatrixView<const float> value(const Pass<T>& pass) const {
+        return pass.input(value_);
+    }
 
 private:
     static constexpr std::int64_t kBlock = Attention<float>::kQueryBlock;
 
-    void mix_back(const Pass<float>& pass, const BackwardKernels& kernels, const KvCache& cache,
+    template <lowrank::Scalar T>
+    void mix_back(const Pass<T>& pass, const BackwardKernels& kernels, const KvCache& cache,
                   lowrank::MatrixView<const float> attended) {
         std::atomic<std::int64_t> next = 0;
         // A task for each thread, so that each has its row of the scratch memory.
@@ -72,7 +83,8 @@ private:
         });
     }
 
-    void mix_block_back(const Pass<float>& pass, const BackwardKernels& kernels, const KvCache& cache,
+    template <lowrank::Scalar T>
+    void mix_block_back(const Pass<T>& pass, const BackwardKernels& kernels, const KvCache& cache,
                         lowrank::MatrixView<const float> attended, std::int64_t head, std::int64_t first,
                         float* scratch) {
         using lowrank::cpu::Transpose;
@@ -105,7 +117,8 @@ private:
     }
 
     /// Over the heads that share keys and values.
-    void add_up(const Pass<float>& pass) {
+    template <lowrank::Scalar T>
+    void add_up(const Pass<T>& pass) {
         const std::int64_t group = heads_ / kv_heads_ * head_size_;
         pass.each_row([&](std::int64_t row) {
             const auto add_heads = [&](const float* heads, float* sums) {
@@ -122,7 +135,8 @@ private:
     }
 
     /// Through the rotation and the heads' norms.
-    void place_back(const Pass<float>& pass, const BackwardKernels& kernels, const Attention<float>& attention,
+    template <lowrank::Scalar T>
+    void place_back(const Pass<T>& pass, const BackwardKernels& kernels, const Attention<T>& attention,
                     const Rope& rope) {
         if (!attention.query_norms().empty()) attention.project(pass);  // the norms' inputs
         pass.each_row([&](std::int64_t row) {

@@ -55,9 +55,9 @@ public:
 
     /// at.x is the block's input, of a text from its beginning; it is lost. `gradient`, the one at the block's output,
     /// becomes the one at its input. Calls visit(name, gradient at the layer's output) for each linear layer.
-    template <class F>
-    void run(const Pass<float>& pass, const Block<float>& block, const BlockWeights& weights, const Rope& rope,
-             KvCache& cache, lowrank::MatrixView<float> gradient, F&& visit) {
+    template <lowrank::Scalar T, class F>
+    void run(const Pass<T>& pass, const Block<T>& block, const BlockWeights& weights, const Rope& rope, KvCache& cache,
+             lowrank::MatrixView<float> gradient, F&& visit) {
         std::copy_n(pass.at.x.data(), pass.rows * pass.at.x.cols(), input_.data());
         block.add_attention(pass, rope, cache);
         block.expand(pass);
@@ -82,14 +82,17 @@ public:
     }
 
 private:
-    static void multiply(const Pass<float>& pass, lowrank::MatrixView<const float> gradient,
+    template <lowrank::Scalar T>
+    static void multiply(const Pass<T>& pass, lowrank::MatrixView<const float> gradient,
                          const lowrank::Matrix<float>& weight, float beta, lowrank::MatrixView<float> out) {
         using lowrank::cpu::Transpose;
-        gemm(pass.context, 1.0F, gradient, Transpose::no, weight, Transpose::no, beta, out);
+        gemm(pass.context, 1.0F, gradient, Transpose::no, weight, Transpose::no, beta, out,
+             lowrank::cpu::Operands::rounded);
     }
 
     /// at.gate and at.up become the gradients at them, normed_ the one at the MLP's input.
-    void mlp_back(const Pass<float>& pass, const BlockWeights& weights, lowrank::MatrixView<const float> gradient) {
+    template <lowrank::Scalar T>
+    void mlp_back(const Pass<T>& pass, const BlockWeights& weights, lowrank::MatrixView<const float> gradient) {
         multiply(pass, gradient, weights.down, 0, pass.used(expanded_));
         pass.each_row([&](std::int64_t row) {
             kernels_.gated_silu(expanded_.row(row), pass.at.gate.row(row), pass.at.up.row(row), expanded_.cols());
@@ -99,7 +102,8 @@ private:
     }
 
     /// gradient += what normed_, the gradient at norm(x), is at x.
-    void add_norm_back(const Pass<float>& pass, const Norm& norm, const lowrank::Matrix<float>& x,
+    template <lowrank::Scalar T>
+    void add_norm_back(const Pass<T>& pass, const Norm& norm, const lowrank::Matrix<float>& x,
                        lowrank::MatrixView<float> gradient) {
         pass.each_row([&](std::int64_t row) {
             norm_backward(kernels_, norm, x.row(row), normed_.row(row));

@@ -38,21 +38,23 @@ std::string block_module(std::int64_t block) {
 }
 
 /// A block's layers that read one input, the sums over which are stored under the first one's name.
+template <lowrank::Scalar T>
 struct SharedInput {
     std::vector<const char*> readers;
-    lowrank::Matrix<float> Activations<float>::*input;
+    lowrank::Matrix<T> Activations<T>::*input;
 };
 
-std::vector<SharedInput> shared_inputs(const ModelConfig& config) {
-    const SharedInput output{{"self_attn.o_proj"}, &Activations<float>::output_input};
-    const SharedInput down{{"mlp.down_proj"}, &Activations<float>::down_input};
-    SharedInput attention{{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
-                          &Activations<float>::attention_input};
+template <lowrank::Scalar T>
+std::vector<SharedInput<T>> shared_inputs(const ModelConfig& config) {
+    const SharedInput<T> output{{"self_attn.o_proj"}, &Activations<T>::output_input};
+    const SharedInput<T> down{{"mlp.down_proj"}, &Activations<T>::down_input};
+    SharedInput<T> attention{{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+                             &Activations<T>::attention_input};
     if (config.parallel_residual) {
         attention.readers.insert(attention.readers.end(), {"mlp.gate_proj", "mlp.up_proj"});
         return {attention, output, down};
     }
-    return {attention, output, {{"mlp.gate_proj", "mlp.up_proj"}, &Activations<float>::mlp_input}, down};
+    return {attention, output, {{"mlp.gate_proj", "mlp.up_proj"}, &Activations<T>::mlp_input}, down};
 }
 
 /// Operations for one token, about: what the remaining time is estimated from.
@@ -75,6 +77,8 @@ struct Costs {
     }
 };
 
+/// T is what linear layers are stored in and read.
+template <lowrank::Scalar T>
 class Calibration {
 public:
     Calibration(const lowrank::cpu::Context& context, const std::filesystem::path& model, const ModelConfig& config,
@@ -91,11 +95,12 @@ public:
           total_(static_cast<double>(config.layers) * (static_cast<double>(tokens()) * costs_.forward +
                                                        static_cast<double>(gradient_tokens_) * costs_.backward) +
                  static_cast<double>(gradient_tokens_) * costs_.loss),
-          kernels_(kernels_for<float>(context.isa())),
+          kernels_(kernels_for<T>(context.isa())),
+          float_kernels_(kernels_for<float>(context.isa())),
           rope_(config.rope, window_),
           cache_(config, window_),
           at_(config, window_),
-          scratch_(context.threads(), std::min(window_, Attention<float>::kQueryBlock) * window_),
+          scratch_(context.threads(), std::min(window_, Attention<T>::kQueryBlock) * window_),
           x_(tokens(), config.hidden),
           blocks_(folder_of(out)),
           modules_(calibrated_modules(config)),
@@ -141,10 +146,10 @@ private:
         return std::span(text_.tokens).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows));
     }
 
-    Block<float> load_block(std::int64_t i) {
-        Block<float> block = Block<float>::load(folder_, block_module(i), config_);
+    Block<T> load_block(std::int64_t i) {
+        Block<T> block = Block<T>::load(folder_, block_module(i), config_);
         std::size_t bytes = 0;
-        block.each_group([&](const lowrank::LinearGroup<float>& group) {
+        block.each_group([&](const lowrank::LinearGroup<T>& group) {
             // The workspace need not grow with the rows.
             for (const std::int64_t rows : {std::int64_t{1}, window_}) {
                 bytes = std::max(bytes, group.workspace_bytes(context_, rows));
@@ -155,9 +160,9 @@ private:
     }
 
     /// With rows [first, first + rows) of x_ in the activations.
-    Pass<float> begin_pass(std::int64_t first, std::int64_t rows) {
-        copy_rows(context_, x_.view().block(first, 0, rows, x_.cols()), at_.x.view());
-        return {context_, kernels_, kernels_, at_, workspace_.reserve(0), scratch_, 0, rows};
+    Pass<T> begin_pass(std::int64_t first, std::int64_t rows) {
+        copy_rows<float>(context_, x_.view().block(first, 0, rows, x_.cols()), at_.x.view());
+        return {context_, kernels_, float_kernels_, at_, workspace_.reserve(0), scratch_, 0, rows};
     }
 
     /// The rows of the tokens with gradients.
@@ -168,20 +173,20 @@ private:
     bool forward() {
         const Embedding embedding(folder_, config_);
         for (std::int64_t i = 0; i < tokens(); ++i) embedding.row(text_.tokens[static_cast<std::size_t>(i)], x_.row(i));
-        const std::vector<SharedInput> inputs = shared_inputs(config_);
-        std::vector<MomentSums> sums;
-        for (const SharedInput& input : inputs) sums.emplace_back((at_.*input.input).cols());
+        const std::vector<SharedInput<T>> inputs = shared_inputs<T>(config_);
+        std::vector<MomentSums<T>> sums;
+        for (const SharedInput<T>& input : inputs) sums.emplace_back((at_.*input.input).cols());
         for (std::int64_t i = 0; i < config_.layers; ++i) {
             stored_.push_back(blocks_.append(std::as_bytes(gradient_rows())));
-            const Block<float> block = load_block(i);
+            const Block<T> block = load_block(i);
             const bool went_on = each_window(tokens(), {"forward", i + 1}, costs_.forward, [&](auto first, auto rows) {
-                const Pass<float> pass = begin_pass(first, rows);
+                const Pass<T> pass = begin_pass(first, rows);
                 block.forward(pass, rope_, cache_);
                 for (std::size_t k = 0; k < inputs.size(); ++k) {
                     sums[k].add(context_, pass.input(at_.*inputs[k].input));
                 }
-                copy_rows(context_, at_.x.view().block(0, 0, rows, x_.cols()),
-                          x_.view().block(first, 0, rows, x_.cols()));
+                copy_rows<float>(context_, at_.x.view().block(0, 0, rows, x_.cols()),
+                                 x_.view().block(first, 0, rows, x_.cols()));
             });
             if (!went_on) return false;
             for (std::size_t k = 0; k < inputs.size(); ++k) write_input(i, inputs[k], sums[k]);
@@ -189,7 +194,7 @@ private:
         return true;
     }
 
-    void write_input(std::int64_t block, const SharedInput& input, MomentSums& sums) {
+    void write_input(std::int64_t block, const SharedInput<T>& input, MomentSums<T>& sums) {
         std::vector<std::string> readers;
         for (const char* reader : input.readers) readers.push_back(block_module(block) + "." + reader);
         writer_.write_input(readers.front(), readers, sums.take(context_, "the inputs of " + readers.front()));
@@ -198,14 +203,14 @@ private:
     bool backward() {
         lowrank::Matrix<float> gradient(gradient_tokens_, x_.cols());
         if (!loss_backward(gradient)) return false;
-        std::map<std::string, MomentSums> sums;
+        std::map<std::string, MomentSums<float>> sums;
         BlockBackward backward(config_, context_, window_);
         for (std::int64_t i = config_.layers - 1; i >= 0; --i) {
             blocks_.read(stored_[static_cast<std::size_t>(i)], std::as_writable_bytes(gradient_rows()));
-            const Block<float> block = load_block(i);
+            const Block<T> block = load_block(i);
             const BlockWeights weights = BlockWeights::load(context_, folder_, block_module(i), config_);
             const auto window = [&](std::int64_t first, std::int64_t rows) {
-                const Pass<float> pass = begin_pass(first, rows);
+                const Pass<T> pass = begin_pass(first, rows);
                 backward.run(pass, block, weights, rope_, cache_,
                              gradient.view().block(first, 0, rows, gradient.cols()),
                              [&](const char* layer, lowrank::MatrixView<const float> at_output) {
@@ -241,10 +246,11 @@ private:
     Costs costs_;
     double total_;
     double done_ = 0;
-    Kernels<float> kernels_;
+    Kernels<T> kernels_;
+    Kernels<float> float_kernels_;
     Rope rope_;
     KvCache cache_;
-    Activations<float> at_;
+    Activations<T> at_;
     lowrank::Matrix<float> scratch_;
     lowrank::Matrix<float> x_;  ///< the residual stream of all tokens, before or behind the block at work
     lowrank::Workspace workspace_;
@@ -255,6 +261,11 @@ private:
 };
 
 }  // namespace
+
+StorageType calibration_type(const lowrank::cpu::Context& context, const std::filesystem::path& model) {
+    const bool fast = context.isa() >= lowrank::cpu::Isa::avx512_bf16;
+    return fast && stored_type(lowrank::ModelFolder(model)) == StorageType::bf16 ? StorageType::bf16 : StorageType::f32;
+}
 
 std::vector<std::string> calibrated_modules(const ModelConfig& config) {
     std::vector<std::string> modules;
@@ -298,10 +309,13 @@ std::string calibration_text(const CalibrationProgress& progress) {
 
 CalibrationResult calibrate(const lowrank::cpu::Context& context, const std::filesystem::path& model,
                             const ModelConfig& config, const CalibrationText& text, const CalibrationSize& size,
-                            const std::filesystem::path& out,
+                            StorageType type, const std::filesystem::path& out,
                             const std::function<bool(const CalibrationProgress&)>& progress) {
     if (text.tokens.empty() || size.window < 1) throw lowrank::ValueError("a calibration needs a text and a window");
-    return Calibration(context, model, config, text, size, out, progress).run();
+    if (type == StorageType::bf16) {
+        return Calibration<lowrank::bf16>(context, model, config, text, size, out, progress).run();
+    }
+    return Calibration<float>(context, model, config, text, size, out, progress).run();
 }
 
 }  // namespace engine

@@ -11,8 +11,8 @@
 namespace engine {
 
 /// To the first rows of `to`, which are as long.
-inline void copy_rows(const lowrank::cpu::Context& context, lowrank::MatrixView<const float> from,
-                      lowrank::MatrixView<float> to) {
+template <lowrank::Scalar T>
+void copy_rows(const lowrank::cpu::Context& context, lowrank::MatrixView<const T> from, lowrank::MatrixView<T> to) {
     constexpr std::int64_t kRows = 32;  // of a task
     context.parallel_for((from.rows() + kRows - 1) / kRows, [&](std::int64_t task) {
         const std::int64_t end = std::min((task + 1) * kRows, from.rows());

@@ -189,14 +189,14 @@ private:
     StorageType type_;
 };
 
+}  // namespace
+
 StorageType stored_type(const lowrank::ModelFolder& folder) {
     const auto table = folder.find(std::string(kEmbedding) + ".weight");
     if (table && table->info->dtype == "BF16") return StorageType::bf16;
     if (table && table->info->dtype == "F16") return StorageType::f16;
     return StorageType::f32;
 }
-
-}  // namespace
 
 std::unique_ptr<LanguageModel> load_model(const std::filesystem::path& path, std::optional<StorageType> type) {
     lowrank::ModelFolder folder(path);

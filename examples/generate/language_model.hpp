@@ -9,6 +9,7 @@
 
 #include "config.hpp"
 
+#include <lowrank/checkpoint/model_folder.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/matrix.hpp>
 
@@ -81,6 +82,9 @@ public:
     [[nodiscard]] virtual std::unique_ptr<Session> start(const lowrank::cpu::Context& context,
                                                          SessionSize size) const = 0;
 };
+
+/// What the weights of a folder are stored in: of its embedding.
+StorageType stored_type(const lowrank::ModelFolder& folder);
 
 /// Loads a folder as Hugging Face lays it out, or as `compress` writes it, with the linear layers in `type` or, without
 /// one, as they are stored. Throws a lowrank::Error that names the file, field or tensor.

@@ -48,6 +48,7 @@ public:
     }
 
 private:
+    static constexpr auto kRounded = lowrank::cpu::Operands::rounded;
     static constexpr std::int64_t kMostLogits = std::int64_t{1} << 24;  // 64 MiB of them at a time
 
     void part(std::span<const Token> next, lowrank::MatrixView<float> x) {
@@ -55,12 +56,12 @@ private:
         const lowrank::MatrixView<float> normed(normed_.data(), x.rows(), x.cols());
         const lowrank::MatrixView<float> logits(logits_.data(), x.rows(), logits_.cols());
         context_.parallel_for(x.rows(), [&](std::int64_t row) { norm_.apply(kernels_, x.row(row), normed.row(row)); });
-        gemm(context_, 1.0F, normed, Transpose::no, head_, Transpose::yes, 0.0F, logits);
+        gemm(context_, 1.0F, normed, Transpose::no, head_, Transpose::yes, 0.0F, logits, kRounded);
         context_.parallel_for(x.rows(), [&](std::int64_t row) {
             kernels_.softmax(logits.row(row), logits.cols());
             logits(row, next[static_cast<std::size_t>(row)]) -= 1;
         });
-        gemm(context_, 1.0F, logits, Transpose::no, head_, Transpose::no, 0.0F, normed);
+        gemm(context_, 1.0F, logits, Transpose::no, head_, Transpose::no, 0.0F, normed, kRounded);
         context_.parallel_for(x.rows(), [&](std::int64_t row) {
             norm_backward(backward_, norm_, x.row(row), normed.row(row));
             std::copy_n(normed.row(row), x.cols(), x.row(row));

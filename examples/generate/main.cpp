@@ -198,11 +198,12 @@ void write_statistics(const Arguments& arguments, const lowrank::cpu::Context& c
     Tokenizer tokenizer = load_tokenizer(arguments.model, config.vocabulary);
     const CalibrationText text = read_calibration_text(tokenizer, config, arguments.text, size);
     Progress progress(arguments.quiet);
-    const CalibrationResult result =
-        calibrate(context, arguments.model, config, text, size, arguments.output, [&](const CalibrationProgress& at) {
-            progress.show(at.share, calibration_text(at));
-            return Interruption::signal() == 0;
-        });
+    const StorageType type = arguments.type ? *arguments.type : calibration_type(context, arguments.model);
+    const CalibrationResult result = calibrate(context, arguments.model, config, text, size, type, arguments.output,
+                                               [&](const CalibrationProgress& at) {
+                                                   progress.show(at.share, calibration_text(at));
+                                                   return Interruption::signal() == 0;
+                                               });
     progress.clear();
     if (!result.finished || arguments.quiet) return;
     std::fprintf(stderr, "%s: %lld layers, %lld tokens, %lld of them with gradients, %.1f s\n",

@@ -38,6 +38,7 @@ namespace {
 
 using lowrank::Matrix;
 using lowrank::MatrixView;
+using lowrank::Scalar;
 using lowrank::cpu::Context;
 using lowrank::cpu::Transpose;
 
@@ -47,13 +48,14 @@ using lowrank::cpu::Transpose;
 constexpr double kDamping = 0.1;
 
 /// sum a^T b over rows, products in float, sums in double.
-Matrix<double> cross_sum(const Context& context, MatrixView<const float> a, MatrixView<const float> b) {
+template <Scalar T>
+Matrix<double> cross_sum(const Context& context, MatrixView<const T> a, MatrixView<const float> b) {
     Matrix<float> product(a.cols(), b.cols());
     Matrix<double> sum(a.cols(), b.cols());
     for (std::int64_t first = 0; first < a.rows(); first += kMomentRows) {
         const std::int64_t rows = std::min(kMomentRows, a.rows() - first);
         gemm(context, 1.0F, a.block(first, 0, rows, a.cols()), Transpose::yes, b.block(first, 0, rows, b.cols()),
-             Transpose::no, 0.0F, product.view(), moment_operands(context));
+             Transpose::no, 0.0F, product.view(), lowrank::cpu::Operands::rounded);
         context.parallel_for(sum.rows(), [&](std::int64_t i) {
             for (std::int64_t j = 0; j < sum.cols(); ++j) sum(i, j) += static_cast<double>(product(i, j));
         });
@@ -65,10 +67,11 @@ Matrix<double> cross_sum(const Context& context, MatrixView<const float> a, Matr
 class Fit {
 public:
     /// `drifted` are the inputs Xc, `drift` is X - Xc, `residual` R or empty: a row for each token.
-    Fit(const Context& context, MatrixView<const float> drifted, MatrixView<const float> drift,
+    template <Scalar T>
+    Fit(const Context& context, MatrixView<const T> drifted, MatrixView<const float> drift,
         MatrixView<const float> residual, const std::string& name)
         : context_(context) {
-        MomentSums sums(drifted.cols());
+        MomentSums<T> sums(drifted.cols());
         sums.add(context, drifted);
         moments_ = sums.take(context, "the inputs of " + name);
         weighting_ = lowrank::cpu::SideWeighting(moments_);
@@ -118,6 +121,8 @@ private:
     Eigen::LLT<Eigen::MatrixXd> inverse_;
 };
 
+/// T is what linear layers are stored in and read.
+template <Scalar T>
 class Refitter {
 public:
     Refitter(const Context& context, const Refit& job, const std::filesystem::path& scratch,
@@ -127,11 +132,12 @@ public:
           config_(job.config),
           folder_(job.model),
           progress_(progress),
-          kernels_(kernels_for<float>(context.isa())),
+          kernels_(kernels_for<T>(context.isa())),
+          float_kernels_(kernels_for<float>(context.isa())),
           rope_(config_.rope, job.window),
           cache_(config_, job.window),
           at_(config_, job.window),
-          scratch_(context.threads(), std::min(job.window, Attention<float>::kQueryBlock) * job.window),
+          scratch_(context.threads(), std::min(job.window, Attention<T>::kQueryBlock) * job.window),
           dense_x_(tokens(), config_.hidden),
           x_(tokens(), config_.hidden),
           next_(tokens(), config_.hidden),
@@ -149,8 +155,8 @@ public:
         std::copy_n(x_.data(), x_.size(), dense_x_.data());
         for (std::int64_t i = 0; i < config_.layers; ++i) {
             module_ = "model.layers." + std::to_string(i);
-            const Block<float> dense = load();
-            Block<float> block = load();
+            const Block<T> dense = load();
+            Block<T> block = load();
             fit_attention(dense, block);
             fit_mlp(dense, block);
             progress_(
@@ -162,15 +168,15 @@ public:
 private:
     [[nodiscard]] std::int64_t tokens() const { return static_cast<std::int64_t>(job_.tokens.size()); }
 
-    Block<float> load() {
-        Block<float> block = Block<float>::load(folder_, module_, config_);
+    Block<T> load() {
+        Block<T> block = Block<T>::load(folder_, module_, config_);
         reserve(block);
         return block;
     }
 
-    void reserve(const Block<float>& block) {
+    void reserve(const Block<T>& block) {
         std::size_t bytes = 0;
-        block.each_group([&](const lowrank::LinearGroup<float>& group) {
+        block.each_group([&](const lowrank::LinearGroup<T>& group) {
             for (const std::int64_t rows : {std::int64_t{1}, job_.window}) {
                 bytes = std::max(bytes, group.workspace_bytes(context_, rows));
             }
@@ -183,23 +189,24 @@ private:
     void each_window(const Matrix<float>& x, F&& body) {
         for (std::int64_t first = 0; first < tokens(); first += job_.window) {
             const std::int64_t rows = std::min(job_.window, tokens() - first);
-            copy_rows(context_, x.view().block(first, 0, rows, x.cols()), at_.x.view());
-            body(Pass<float>{context_, kernels_, kernels_, at_, workspace_.reserve(0), scratch_, 0, rows}, first);
+            copy_rows<float>(context_, x.view().block(first, 0, rows, x.cols()), at_.x.view());
+            body(Pass<T>{context_, kernels_, float_kernels_, at_, workspace_.reserve(0), scratch_, 0, rows}, first);
         }
     }
 
     /// The first columns of the inputs' buffers.
-    static MatrixView<float> columns(Matrix<float>& buffer, std::int64_t width) {
+    static MatrixView<T> columns(Matrix<T>& buffer, std::int64_t width) {
         return buffer.view().block(0, 0, buffer.rows(), width);
     }
 
     /// The inputs of one kind in both streams: `make(block, pass)` leaves them in `at`.
     template <class F>
-    void collect(const Block<float>& dense, const Block<float>& block, const Matrix<float>& at, F&& make) {
-        const auto into = [&](const Block<float>& which, const Matrix<float>& x, Matrix<float>& buffer) {
-            each_window(x, [&](const Pass<float>& pass, std::int64_t first) {
+    void collect(const Block<T>& dense, const Block<T>& block, const Matrix<T>& at, F&& make) {
+        const auto into = [&](const Block<T>& which, const Matrix<float>& x, Matrix<T>& buffer) {
+            each_window(x, [&](const Pass<T>& pass, std::int64_t first) {
                 make(which, pass);
-                copy_rows(context_, pass.input(at), columns(buffer, at.cols()).block(first, 0, pass.rows, at.cols()));
+                copy_rows<T>(context_, pass.input(at),
+                             columns(buffer, at.cols()).block(first, 0, pass.rows, at.cols()));
             });
         };
         into(dense, dense_x_, dense_input_);
@@ -219,8 +226,8 @@ private:
         if (std::all_of(readers.begin(), readers.end(),
                         [&](const char* name) { return stays_dense(planned(module_ + name)); }))
             return nullptr;
-        const MatrixView<float> drift = columns(dense_input_, width);
-        const MatrixView<float> drifted = columns(input_, width);
+        const MatrixView<const T> intended = columns(dense_input_, width);
+        const MatrixView<const T> drifted = columns(input_, width);
         if (with_residual) {
             context_.parallel_for(tokens(), [&](std::int64_t i) {
                 for (std::int64_t j = 0; j < x_.cols(); ++j) next_(i, j) = dense_x_(i, j) - x_(i, j);
@@ -228,30 +235,32 @@ private:
         }
         auto difference = Matrix<float>::uninitialized(tokens(), width);
         context_.parallel_for(tokens(), [&](std::int64_t i) {
-            for (std::int64_t j = 0; j < width; ++j) difference(i, j) = drift(i, j) - drifted(i, j);
+            for (std::int64_t j = 0; j < width; ++j) {
+                difference(i, j) = static_cast<float>(intended(i, j)) - static_cast<float>(drifted(i, j));
+            }
         });
-        return std::make_unique<Fit>(context_, drifted, difference.view(),
+        return std::make_unique<Fit>(context_, drifted, const_view(difference),
                                      with_residual ? MatrixView<const float>(next_.view()) : MatrixView<const float>(),
                                      module_ + *readers.begin());
     }
 
-    void fit_attention(const Block<float>& dense, Block<float>& block) {
-        collect(dense, block, at_.attention_input, [](const Block<float>& which, const Pass<float>& pass) {
+    void fit_attention(const Block<T>& dense, Block<T>& block) {
+        collect(dense, block, at_.attention_input, [](const Block<T>& which, const Pass<T>& pass) {
             which.input_norm().forward(pass, pass.at.attention_input);
         });
         {
             const auto inputs =
                 fit(config_.hidden, false, {".self_attn.q_proj", ".self_attn.k_proj", ".self_attn.v_proj"});
-            std::vector<AnyLinear<float>> qkv;
+            std::vector<AnyLinear<T>> qkv;
             qkv.push_back(solve(inputs, ".self_attn.q_proj", config_.hidden, config_.query_size(), config_.qkv_bias));
             qkv.push_back(solve(inputs, ".self_attn.k_proj", config_.hidden, config_.kv_size(), config_.qkv_bias));
             qkv.push_back(solve(inputs, ".self_attn.v_proj", config_.hidden, config_.kv_size(), config_.qkv_bias));
             block.attention().set_qkv(std::move(qkv));
             reserve(block);
         }
-        collect(dense, block, at_.output_input, [&](const Block<float>& which, const Pass<float>& pass) {
+        collect(dense, block, at_.output_input, [&](const Block<T>& which, const Pass<T>& pass) {
             which.input_norm().forward(pass, pass.at.attention_input);
-            which.attention().forward(pass, rope_, cache_);
+            which.attention().mix(pass, rope_, cache_);
         });
         {
             const auto inputs = fit(config_.query_size(), true, {".self_attn.o_proj"});
@@ -259,23 +268,22 @@ private:
                 solve(inputs, ".self_attn.o_proj", config_.query_size(), config_.hidden, config_.output_bias));
         }
         reserve(block);
-        advance(dense, block, &Activations<float>::output_input,
-                [](const Block<float>& which, const Pass<float>& pass) { which.attention().output(pass); });
+        advance(dense, block, &Activations<T>::output_input,
+                [](const Block<T>& which, const Pass<T>& pass) { which.attention().output(pass); });
     }
 
-    void fit_mlp(const Block<float>& dense, Block<float>& block) {
-        collect(dense, block, at_.mlp_input, [](const Block<float>& which, const Pass<float>& pass) {
-            which.mlp_norm()->forward(pass, pass.at.mlp_input);
-        });
+    void fit_mlp(const Block<T>& dense, Block<T>& block) {
+        collect(dense, block, at_.mlp_input,
+                [](const Block<T>& which, const Pass<T>& pass) { which.mlp_norm()->forward(pass, pass.at.mlp_input); });
         {
             const auto inputs = fit(config_.hidden, false, {".mlp.gate_proj", ".mlp.up_proj"});
-            std::vector<AnyLinear<float>> gate_up;
+            std::vector<AnyLinear<T>> gate_up;
             gate_up.push_back(solve(inputs, ".mlp.gate_proj", config_.hidden, config_.intermediate, config_.mlp_bias));
             gate_up.push_back(solve(inputs, ".mlp.up_proj", config_.hidden, config_.intermediate, config_.mlp_bias));
             block.mlp().set_gate_up(std::move(gate_up));
             reserve(block);
         }
-        collect(dense, block, at_.down_input, [](const Block<float>& which, const Pass<float>& pass) {
+        collect(dense, block, at_.down_input, [](const Block<T>& which, const Pass<T>& pass) {
             which.expand(pass);
             which.mlp().activate(pass);
         });
@@ -285,18 +293,17 @@ private:
                 solve(inputs, ".mlp.down_proj", config_.intermediate, config_.hidden, config_.mlp_bias));
         }
         reserve(block);
-        advance(dense, block, &Activations<float>::down_input,
-                [](const Block<float>& which, const Pass<float>& pass) { which.mlp().contract(pass); });
+        advance(dense, block, &Activations<T>::down_input,
+                [](const Block<T>& which, const Pass<T>& pass) { which.mlp().contract(pass); });
     }
 
     /// Both streams gain what `finish(block, pass)` makes of the collected inputs.
     template <class F>
-    void advance(const Block<float>& dense, const Block<float>& block, Matrix<float> Activations<float>::*input,
-                 F&& finish) {
-        const auto through = [&](const Block<float>& which, Matrix<float>& x, Matrix<float>& collected) {
-            each_window(x, [&](const Pass<float>& pass, std::int64_t first) {
-                Matrix<float>& at = at_.*input;
-                copy_rows(context_, columns(collected, at.cols()).block(first, 0, pass.rows, at.cols()), at.view());
+    void advance(const Block<T>& dense, const Block<T>& block, Matrix<T> Activations<T>::*input, F&& finish) {
+        const auto through = [&](const Block<T>& which, Matrix<float>& x, Matrix<T>& collected) {
+            each_window(x, [&](const Pass<T>& pass, std::int64_t first) {
+                Matrix<T>& at = at_.*input;
+                copy_rows<T>(context_, columns(collected, at.cols()).block(first, 0, pass.rows, at.cols()), at.view());
                 finish(which, pass);
                 pass.each_row(
                     [&](std::int64_t row) { pass.kernels.add(x.row(first + row), at_.branch.row(row), x.cols()); });
@@ -307,13 +314,13 @@ private:
     }
 
     /// The layer of the new block, and its factors in the store. `inputs` may be null where the layer stays dense.
-    AnyLinear<float> solve(const std::unique_ptr<Fit>& inputs, const char* name, std::int64_t d_in, std::int64_t d_out,
-                           bool biased) {
+    AnyLinear<T> solve(const std::unique_ptr<Fit>& inputs, const char* name, std::int64_t d_in, std::int64_t d_out,
+                       bool biased) {
         const std::string module = module_ + name;
         const lowrank::PlannedLayer* found = planned(module);
         if (stays_dense(found)) {
             if (found != nullptr) keep_spectrum(*found);
-            return load_linear<float>(folder_, module, d_in, d_out, biased);
+            return load_linear<T>(folder_, module, d_in, d_out, biased);
         }
         const lowrank::PlannedLayer& layer = *found;
         const Matrix<float> target = inputs->target(load_whole_weight(context_, folder_, module, d_in, d_out));
@@ -330,24 +337,24 @@ private:
         factors.weighted_norm = first.weighted_norm;
         std::vector<float> bias;
         if (biased) bias = load_vector(folder_, module + ".bias", d_out);
-        std::optional<AnyLinear<float>> result;
-        lowrank::visit_scalar(layer.weight->dtype, [&]<class T>(std::type_identity<T>) {
-            store_.put<T>(module, factors, 0, module);
+        std::optional<AnyLinear<T>> result;
+        lowrank::visit_scalar(layer.weight->dtype, [&]<class Stored>(std::type_identity<Stored>) {
+            store_.put<Stored>(module, factors, 0, module);
             // As it will be read again, rounded.
             const lowrank::StoredLayer& stored = *store_.find(module);
-            const auto widened = [](const Matrix<T>& rounded) {
-                Matrix<float> wide(rounded.rows(), rounded.cols());
-                std::transform(rounded.data(), rounded.data() + rounded.size(), wide.data(),
-                               [](T value) { return static_cast<float>(value); });
-                return wide;
+            const auto read = [](const Matrix<Stored>& rounded) {
+                Matrix<T> values(rounded.rows(), rounded.cols());
+                std::transform(rounded.data(), rounded.data() + rounded.size(), values.data(),
+                               [](Stored value) { return static_cast<T>(static_cast<float>(value)); });
+                return values;
             };
-            const Matrix<float> w1 = widened(store_.input_factor<T>(stored, layer.choice->rank, d_in));
-            const Matrix<float> w2 = widened(store_.output_factor<T>(stored, layer.choice->rank, d_out));
-            Matrix<float> w1_of_file(d_out, layer.choice->rank);
+            const Matrix<T> w1 = read(store_.input_factor<Stored>(stored, layer.choice->rank, d_in));
+            const Matrix<T> w2 = read(store_.output_factor<Stored>(stored, layer.choice->rank, d_out));
+            Matrix<T> w1_of_file(d_out, layer.choice->rank);
             for (std::int64_t i = 0; i < d_out; ++i) {
                 for (std::int64_t k = 0; k < w2.rows(); ++k) w1_of_file(i, k) = w2(k, i);
             }
-            result = lowrank::LowRankLinear<float>(w1.view(), w1_of_file.view(), lowrank::WeightLayout::out_in, bias);
+            result = lowrank::LowRankLinear<T>(w1.view(), w1_of_file.view(), lowrank::WeightLayout::out_in, bias);
         });
         return std::move(*result);
     }
@@ -365,14 +372,15 @@ private:
     const ModelConfig& config_;
     lowrank::ModelFolder folder_;
     const std::function<void(const CalibrationProgress&)>& progress_;
-    Kernels<float> kernels_;
+    Kernels<T> kernels_;
+    Kernels<float> float_kernels_;
     Rope rope_;
     KvCache cache_;
-    Activations<float> at_;
+    Activations<T> at_;
     Matrix<float> scratch_;
-    Matrix<float> dense_x_, x_;          ///< the streams
-    Matrix<float> next_;                 ///< their difference
-    Matrix<float> dense_input_, input_;  ///< of the layers at work
+    Matrix<float> dense_x_, x_;      ///< the streams
+    Matrix<float> next_;             ///< their difference
+    Matrix<T> dense_input_, input_;  ///< of the layers at work
     lowrank::Workspace workspace_;
     std::map<std::string, const lowrank::PlannedLayer*> layers_;
     lowrank::FactorStore store_;
@@ -387,7 +395,8 @@ bool can_refit(const ModelConfig& config) {
 
 lowrank::FactorStore refit(const Context& context, const Refit& job, const std::filesystem::path& scratch,
                            const std::function<void(const CalibrationProgress&)>& progress) {
-    return Refitter(context, job, scratch, progress).run();
+    if (job.type == StorageType::bf16) return Refitter<lowrank::bf16>(context, job, scratch, progress).run();
+    return Refitter<float>(context, job, scratch, progress).run();
 }
 
 }  // namespace engine

@@ -32,6 +32,7 @@ struct Refit {
     const ModelConfig& config;
     std::span<const Token> tokens;
     std::int64_t window = 512;              ///< tokens that see each other
+    StorageType type;                       ///< of the linear layers, f32 or bf16: see calibration_type()
     const lowrank::CompressPlan& plan;      ///< with each layer's choice; dense ones stay as they are
     const lowrank::Statistics& statistics;  ///< whose gradients weigh the outputs
     const lowrank::FactorStore& factors;    ///< of the layers on their own

@@ -46,7 +46,7 @@ TEST_CASE("Impossible contexts are refused", "[context]") {
 }
 
 TEST_CASE("Every level up to the machine's can be forced", "[context]") {
-    for (const auto isa : {cpu::Isa::portable, cpu::Isa::avx2, cpu::Isa::avx512, cpu::Isa::avx512_bf16}) {
+    for (const auto isa : cpu::kEveryIsa) {
         if (isa <= cpu::detect_isa()) CHECK(cpu::Context({.isa = isa}).isa() == isa);
     }
 }

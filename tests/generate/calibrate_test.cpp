@@ -7,6 +7,7 @@
 #include <lowrank/checkpoint/safetensors.hpp>
 #include <lowrank/checkpoint/statistics.hpp>
 #include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/gemm.hpp>
 #include <lowrank/error.hpp>
 
 #include "catch.hpp"
@@ -47,10 +48,11 @@ private:
 };
 
 engine::CalibrationResult run(const std::string& model, const cpu::Context& context,
-                              const engine::CalibrationSize& size, const std::filesystem::path& out) {
+                              const engine::CalibrationSize& size, const std::filesystem::path& out,
+                              engine::StorageType type = engine::StorageType::f32) {
     const engine::ModelConfig config = engine::read_config(test::model_folder(model));
     const engine::CalibrationText text{test::expected(model).ids, "0123456789abcdef"};
-    return engine::calibrate(context, test::model_folder(model), config, text, size, out,
+    return engine::calibrate(context, test::model_folder(model), config, text, size, type, out,
                              [](const engine::CalibrationProgress&) { return true; });
 }
 
@@ -73,7 +75,18 @@ double difference(const Moments& a, const Moments& b) {
     return most;
 }
 
-void check(const Statistics& made, const std::string& model) {
+/// Of the gradients' sums where products are rounded to integers (lowrank/cpu/kernels/pack_fixed.hpp): of K terms, each
+/// of two factors that are off by ||x|| / 32700 / sqrt(12), the error is sqrt(K / 6) / 32700 of the product's typical
+/// size. There are ten on the longest way, from the logits through two blocks, which add up as squares; an entry of the
+/// sums is of two gradients, and the largest of some thousand may be three times the typical one.
+double rounded_gradient_bound(const cpu::Context& context, const std::string& model) {
+    if (cpu::rounding_variance<float>(context.isa()) == 0) return kBound;
+    const engine::ModelConfig config = engine::read_config(test::model_folder(model));
+    const auto most = static_cast<double>(std::max({config.hidden, config.intermediate, config.vocabulary}));
+    return 3 * 2 * std::sqrt(10.0) * std::sqrt(most / 6) / 32700;
+}
+
+void check(const Statistics& made, const std::string& model, double input_bound, double gradient_bound) {
     const Statistics wanted(test::model_folder(model) / "statistics.safetensors");
     REQUIRE(made.layers().size() == wanted.layers().size());
     for (const auto& [module, layer] : wanted.layers()) {
@@ -82,8 +95,8 @@ void check(const Statistics& made, const std::string& model) {
         CHECK(made.find(module)->tokens == layer.tokens);
         CHECK(made.find(module)->gradient_tokens == layer.gradient_tokens);
         CHECK(made.input(module)->sum().size() == wanted.input(module)->sum().size());
-        CHECK(difference(*made.input(module), *wanted.input(module)) < kBound);
-        CHECK(difference(*made.gradient(module), *wanted.gradient(module)) < kBound);
+        CHECK(difference(*made.input(module), *wanted.input(module)) < input_bound);
+        CHECK(difference(*made.gradient(module), *wanted.gradient(module)) < gradient_bound);
     }
 }
 
@@ -103,7 +116,34 @@ TEST_CASE("statistics are those of collect_statistics.py and torch.autograd") {
         CHECK(result.gradient_tokens == 32);
         const Statistics made(file.path());
         CHECK(made.texts() == std::vector<std::string>{"0123456789abcdef"});
-        check(made, name);
+        check(made, name, kBound, rounded_gradient_bound(context, name));
+    }
+}
+
+TEST_CASE("with linear layers in bf16 the statistics move by the rounding of weights and inputs") {
+    const std::string name = GENERATE(from_range(test::kModels));
+    CAPTURE(name);
+    // To the last input lead two blocks of four products, each of a weight and an input that are rounded by 2^-9 of
+    // their entries; the gradients start from there and pass through weights in float. An entry of the sums is of two.
+    constexpr double kBf16Bound = 2 * 2 * 4 * 2 * 0x1p-9;
+    const TemporaryFile file;
+    for (const cpu::Isa isa : {cpu::Isa::portable, cpu::detect_isa()}) {
+        CAPTURE(cpu::isa_name(isa));
+        const cpu::Context context({.threads = 2, .isa = isa});
+        CHECK(run(name, context, kSize, file.path(), engine::StorageType::bf16).finished);
+        check(Statistics(file.path()), name, kBf16Bound, kBf16Bound);
+    }
+}
+
+TEST_CASE("calibration is in bf16 where the model and the level are") {
+    const auto best = cpu::Context();
+    const bool fast = best.isa() >= cpu::Isa::avx512_bf16;
+    for (const char* model : {"llama", "stablelm"}) {
+        const std::filesystem::path folder = test::model_folder(model);
+        const bool stored = engine::stored_type(ModelFolder(folder)) == engine::StorageType::bf16;
+        CHECK((engine::calibration_type(best, folder) == engine::StorageType::bf16) == (fast && stored));
+        const cpu::Context portable({.isa = cpu::Isa::portable});
+        CHECK(engine::calibration_type(portable, folder) == engine::StorageType::f32);
     }
 }
 
@@ -144,19 +184,21 @@ TEST_CASE("a calibration that is stopped leaves nothing, and tokens outside the 
     engine::CalibrationText text{test::expected("llama").ids, ""};
     for (const char* step : {"forward", "backward"}) {
         double last = 0;
-        const auto result = engine::calibrate(context, test::model_folder("llama"), config, text, kSize, file.path(),
-                                              [&](const engine::CalibrationProgress& at) {
-                                                  CHECK(at.share > last);
-                                                  CHECK(at.share <= 1);
-                                                  last = at.share;
-                                                  return std::string(at.step) != step;
-                                              });
+        const auto result =
+            engine::calibrate(context, test::model_folder("llama"), config, text, kSize, engine::StorageType::f32,
+                              file.path(), [&](const engine::CalibrationProgress& at) {
+                                  CHECK(at.share > last);
+                                  CHECK(at.share <= 1);
+                                  last = at.share;
+                                  return std::string(at.step) != step;
+                              });
         CHECK(!result.finished);
         CHECK(!std::filesystem::exists(file.path()));
     }
     text.tokens[5] = 40;
-    CHECK_THROWS_WITH(engine::calibrate(context, test::model_folder("llama"), config, text, kSize, file.path(),
-                                        [](const engine::CalibrationProgress&) { return true; }),
-                      Catch::Contains("token 40 is outside the vocabulary of 40"));
+    CHECK_THROWS_WITH(
+        engine::calibrate(context, test::model_folder("llama"), config, text, kSize, engine::StorageType::f32,
+                          file.path(), [](const engine::CalibrationProgress&) { return true; }),
+        Catch::Contains("token 40 is outside the vocabulary of 40"));
     CHECK(!std::filesystem::exists(file.path()));
 }

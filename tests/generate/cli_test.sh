@@ -88,7 +88,7 @@ refuse 1 "exists already" $model --calibrate text.txt -o stats/a --window 32
 refuse 2 "--output" $model --calibrate text.txt
 refuse 2 "--calibrate" $model --prompt the -o stats/b
 refuse 2 "at least one window" $model --calibrate text.txt -o stats/b --window 32 --tokens 31
-refuse 2 "--type" $model --calibrate text.txt -o stats/b --type bf16
+refuse 2 "not in f16" $model --calibrate text.txt -o stats/b --type f16
 refuse 1 "context of 64" $model --calibrate text.txt -o stats/b
 refuse 1 "No such file" $model --calibrate gone.txt -o stats/b --window 32
 refuse 1 "No such file" $model --calibrate text.txt -o gone/b --window 32

@@ -63,14 +63,15 @@ double squared_error(const std::filesystem::path& folder, const test::Expected& 
 TEST_CASE("a refit brings a compressed model nearer to the dense one, within the same budget") {
     const std::string name = GENERATE("llama", "llama-biased", "stablelm");
     const double share = GENERATE(0.7, 0.9);
-    CAPTURE(name, share);
+    const auto type = GENERATE(engine::StorageType::f32, engine::StorageType::bf16);
+    CAPTURE(name, share, storage_name(type));
     const TemporaryFolder work;
     const cpu::Context context({.threads = 2});
     const std::filesystem::path folder = test::model_folder(name);
     const engine::ModelConfig config = engine::read_config(folder);
     const test::Expected dense = test::expected(name);
     const engine::CalibrationText text{dense.ids, ""};
-    static_cast<void>(engine::calibrate(context, folder, config, text, kSize, work.path() / "statistics",
+    static_cast<void>(engine::calibrate(context, folder, config, text, kSize, type, work.path() / "statistics",
                                         [](const engine::CalibrationProgress&) { return true; }));
     const ModelFolder model(folder);
     const Statistics statistics(work.path() / "statistics");
@@ -86,7 +87,7 @@ TEST_CASE("a refit brings a compressed model nearer to the dense one, within the
     std::int64_t blocks = 0;
     REQUIRE(engine::can_refit(config));
     const FactorStore fitted =
-        engine::refit(context, {folder, config, dense.ids, kSize.window, plan, statistics, alone}, work.path(),
+        engine::refit(context, {folder, config, dense.ids, kSize.window, type, plan, statistics, alone}, work.path(),
                       [&](const engine::CalibrationProgress& at) { CHECK(at.block == ++blocks); });
     CHECK(blocks == config.layers);
 

@@ -9,8 +9,8 @@
 //     double, float in any       double   double
 //       combination
 //
-// With Operands::rounded float and f16 become bf16, too, where the level has these dot products, and all become
-// integers of 16 bits at the level AVX2 (kernels/pack_fixed.hpp): then the bound below holds for the rounded operands.
+// With Operands::rounded they become integers of 16 bits where that is faster (kernels/pack_fixed.hpp): then the bound
+// below holds for the rounded operands.
 //
 // 2 M N K operations; O(1) blocks of scratch memory are allocated per call. Within a level the result is equal in bits
 // for any number of threads: an element is the sum over blocks of the inner dimension, in order, of sums in order.
@@ -40,20 +40,22 @@ namespace lowrank::cpu {
 /// Whether an operand enters a product as it is stored or transposed.
 enum class Transpose : bool { no, yes };
 
-/// Whether operands of a product in float may be rounded where that makes it faster: to bf16 where the level has bf16
-/// dot products, twice as fast then; to 16-bit integers in units of their lanes with AVX2 alone, 1.5 times as fast
-/// (Zen 3: 200 GFLOP/s against 130). On the other levels nothing is rounded.
+/// Whether operands of a product in float may be rounded where that makes it faster: to 16-bit integers in units of
+/// their lanes, of which AVX512-VNNI multiplies twice as many and AVX2 1.5 times as many (Zen 3: 200 GFLOP/s against
+/// 130). On the other levels nothing is rounded, nor are two operands in bf16 where the level has their dot product.
 enum class Operands : bool { exact, rounded };
 
 /// Mean square of the errors of rounded operands that are stored as S, in terms of the operands' own; 0 where nothing
 /// is rounded.
 template <Scalar S>
 double rounding_variance(Isa isa) {
-    // Of numbers of even spread of logarithms, rounded to 8 bits: (2^-7)^2 / 12 * 3 / (8 ln 2).
-    constexpr double kBf16Variance = 2.75e-6;
-    if (std::is_same_v<S, double>) return 0;
-    if (isa >= Isa::avx512_bf16) return std::is_same_v<S, bf16> ? 0 : kBf16Variance;
-    return isa == Isa::avx2 ? detail::fixed_variance(2 * detail::kBlockSteps) : 0;
+#if LOWRANK_X86_KERNELS
+    if (!std::is_same_v<S, double> && detail::has_fixed_tile(isa)) {
+        return detail::fixed_variance(2 * detail::kBlockSteps);
+    }
+#endif
+    (void)isa;
+    return 0;
 }
 
 /// Elements of S can be an operand of a product accumulated in C.
@@ -84,13 +86,12 @@ template <class SA, class SB, class E, class F>
 void with_tile(Isa isa, [[maybe_unused]] Operands operands, F&& run) {
 #if LOWRANK_X86_KERNELS
     if constexpr (std::is_same_v<E, float>) {
-        constexpr bool kExact = std::is_same_v<SA, bf16> && std::is_same_v<SB, bf16>;
-        if (isa >= Isa::avx512_bf16 && (kExact || operands == Operands::rounded)) {
+        if constexpr (std::is_same_v<SA, bf16> && std::is_same_v<SB, bf16>) {
             using Pair = avx512_bf16::Bf16Pair;
-            return run(gemm_dot_tile(), kElementsPerStep<SA, Pair>, AsValues<Pair>{});
+            if (isa >= Isa::avx512_bf16) return run(gemm_dot_tile(), kElementsPerStep<bf16, Pair>, AsValues<Pair>{});
         }
-        if (isa == Isa::avx2 && operands == Operands::rounded) {
-            return run(gemm_fixed_tile(), kElementsPerStep<SA, avx2::Fixed::Packed>, AsFixed{});
+        if (operands == Operands::rounded && has_fixed_tile(isa)) {
+            return run(gemm_fixed_tile(isa), kElementsPerStep<SA, avx2::Fixed::Packed>, AsFixed{});
         }
     }
 #endif

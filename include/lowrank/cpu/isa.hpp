@@ -22,12 +22,17 @@ enum class Isa : std::uint8_t {
     portable,     ///< what the translation unit is compiled for, in vectors of 16 bytes
     avx2,         ///< AVX2, FMA, F16C
     avx512,       ///< AVX-512 F, BW, DQ, VL
-    avx512_bf16,  ///< and the bf16 dot product
+    avx512_vnni,  ///< and the dot product of 16-bit integers
+    avx512_bf16,  ///< and that of bf16
 };
+
+/// Ascending.
+inline constexpr Isa kEveryIsa[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_vnni, Isa::avx512_bf16};
 
 constexpr const char* isa_name(Isa isa) {
     switch (isa) {
         case Isa::avx512_bf16: return "avx512_bf16";
+        case Isa::avx512_vnni: return "avx512_vnni";
         case Isa::avx512: return "avx512";
         case Isa::avx2: return "avx2";
         case Isa::portable: break;
@@ -44,7 +49,9 @@ inline Isa detect_isa() {
     const bool avx2 = f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (avx512 && __builtin_cpu_supports("avx512bf16")) return Isa::avx512_bf16;
+    const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    if (vnni && __builtin_cpu_supports("avx512bf16")) return Isa::avx512_bf16;
+    if (vnni) return Isa::avx512_vnni;
     if (avx512) return Isa::avx512;
     if (avx2) return Isa::avx2;
 #endif

@@ -27,7 +27,7 @@ constexpr std::int64_t triangle_block(std::int64_t n) {
 template <ComputeScalar T>
 Matrix<T> lower_transposed_times(const Context& context, MatrixView<const T> lower, MatrixView<const T> a) {
     const std::int64_t n = lower.rows();
-    Matrix<T> result(n, a.cols());
+    auto result = Matrix<T>::uninitialized(n, a.cols());
     const std::int64_t block = detail::triangle_block(n);
     for (std::int64_t i = 0; i < n; i += block) {
         const std::int64_t rows = std::min(block, n - i);
@@ -41,7 +41,7 @@ Matrix<T> lower_transposed_times(const Context& context, MatrixView<const T> low
 template <ComputeScalar T>
 Matrix<T> lower_times(const Context& context, MatrixView<const T> lower, MatrixView<const T> a) {
     const std::int64_t n = lower.rows();
-    Matrix<T> result(n, a.cols());
+    auto result = Matrix<T>::uninitialized(n, a.cols());
     const std::int64_t block = detail::triangle_block(n);
     for (std::int64_t i = 0; i < n; i += block) {
         const std::int64_t rows = std::min(block, n - i);
@@ -55,7 +55,7 @@ Matrix<T> lower_times(const Context& context, MatrixView<const T> lower, MatrixV
 template <ComputeScalar T>
 Matrix<T> times_lower(const Context& context, MatrixView<const T> a, MatrixView<const T> lower) {
     const std::int64_t n = lower.rows();
-    Matrix<T> result(a.rows(), n);
+    auto result = Matrix<T>::uninitialized(a.rows(), n);
     const std::int64_t block = detail::triangle_block(n);
     for (std::int64_t j = 0; j < n; j += block) {
         const std::int64_t columns = std::min(block, n - j);

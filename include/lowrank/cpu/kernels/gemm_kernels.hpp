@@ -61,8 +61,18 @@ GemmTile<Element, Element> gemm_tile_for(Isa isa) {
 }
 
 #if LOWRANK_X86_KERNELS
+/// Whether a level multiplies integers in pairs faster than floats. AVX-512 alone does not: it has no such dot product,
+/// and a product and a sum take what two products of floats take.
+constexpr bool has_fixed_tile(Isa isa) {
+    return isa == Isa::avx2 || isa >= Isa::avx512_vnni;
+}
+
 /// The same for integers in pairs.
-inline GemmTile<float, avx2::Fixed::Packed> gemm_fixed_tile() {
+inline GemmTile<float, avx2::Fixed::Packed> gemm_fixed_tile(Isa isa) {
+    if (isa >= Isa::avx512_vnni) {
+        using V = avx512_vnni::Fixed;
+        return {14, 2, 1, avx512_vnni::gemm_tile<V, 14, 2>, avx512_vnni::gemm_tile<V, 14, 1>};
+    }
     using V = avx2::Fixed;
     return {6, 1, 1, avx2::gemm_tile<V, 6, 1>, avx2::gemm_tile<V, 6, 1>};
 }

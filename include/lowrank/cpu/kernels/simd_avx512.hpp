@@ -105,6 +105,43 @@ struct Double {
 
 }  // namespace lowrank::cpu::detail::avx512
 
+namespace lowrank::cpu::detail::avx512_vnni {
+
+/// As avx2::Fixed, in one instruction for each step.
+struct Fixed {
+    using Element = float;
+    using Packed = std::uint32_t;
+    using Vector = __m512i;
+    using Operand = __m512i;
+    using Result = __m512;
+    static constexpr int kWidth = 16;
+
+    LOWRANK_INLINE_AVX512_VNNI static Vector zero() { return _mm512_setzero_si512(); }
+    LOWRANK_INLINE_AVX512_VNNI static Operand load_packed(const Packed* from) { return _mm512_loadu_si512(from); }
+    LOWRANK_INLINE_AVX512_VNNI static Operand broadcast_packed(const Packed* from) {
+        return _mm512_set1_epi32(static_cast<int>(*from));
+    }
+    /// In c's register: see avx2::Float.
+    LOWRANK_INLINE_AVX512_VNNI static Vector multiply_add(Operand a, Operand b, Vector c) {
+        asm("vpdpwssd {%2, %1, %0|%0, %1, %2}" : "+v"(c) : "v"(a), "v"(b));
+        return c;
+    }
+
+    LOWRANK_INLINE_AVX512_VNNI static Result row_scale(float alpha, const Packed* unit) {
+        return _mm512_mul_ps(_mm512_set1_ps(alpha), _mm512_castsi512_ps(broadcast_packed(unit)));
+    }
+    LOWRANK_INLINE_AVX512_VNNI static Result result(Vector sum, Result row_scale, const Packed* column_units) {
+        const Result units = _mm512_castsi512_ps(load_packed(column_units));
+        return _mm512_mul_ps(_mm512_mul_ps(_mm512_maskz_cvtepi32_ps(avx512::kAllLanes, sum), row_scale), units);
+    }
+    LOWRANK_INLINE_AVX512_VNNI static Result broadcast(float value) { return _mm512_set1_ps(value); }
+    LOWRANK_INLINE_AVX512_VNNI static Result load(const float* from) { return _mm512_loadu_ps(from); }
+    LOWRANK_INLINE_AVX512_VNNI static void store(float* to, Result v) { _mm512_storeu_ps(to, v); }
+    LOWRANK_INLINE_AVX512_VNNI static Result fma(Result a, Result b, Result c) { return _mm512_fmadd_ps(a, b, c); }
+};
+
+}  // namespace lowrank::cpu::detail::avx512_vnni
+
 namespace lowrank::cpu::detail::avx512_bf16 {
 
 /// Two consecutive bf16 of the inner dimension, the first in the lower half.

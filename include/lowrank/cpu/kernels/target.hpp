@@ -13,10 +13,13 @@
 #include <immintrin.h>
 #define LOWRANK_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define LOWRANK_TARGET_AVX512 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")))
+#define LOWRANK_TARGET_AVX512_VNNI \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define LOWRANK_TARGET_AVX512_BF16 \
-    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")))
 #define LOWRANK_INLINE_AVX2 LOWRANK_TARGET_AVX2 __attribute__((always_inline)) inline
 #define LOWRANK_INLINE_AVX512 LOWRANK_TARGET_AVX512 __attribute__((always_inline)) inline
+#define LOWRANK_INLINE_AVX512_VNNI LOWRANK_TARGET_AVX512_VNNI __attribute__((always_inline)) inline
 #define LOWRANK_INLINE_AVX512_BF16 LOWRANK_TARGET_AVX512_BF16 __attribute__((always_inline)) inline
 #endif
 
