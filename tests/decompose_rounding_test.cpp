@@ -1,4 +1,5 @@
 // The fast method where its products round their operands: weights whose rounding errors are large, or alike.
+#include <lowrank/cpu/gram_operator.hpp>
 #include <lowrank/decompose.hpp>
 
 #include "catch.hpp"
@@ -62,6 +63,11 @@ std::vector<Case> cases() {
     Dense outlier = gaussian(4);
     outlier.col(7) *= 50;
     all.push_back({"one column of 50", outlier});
+    // What a common part of all inputs and one of all gradients make of a weight.
+    Dense common = gaussian(6);
+    common.rowwise() += 20 * common.colwise().mean();
+    common.colwise() += 20 * common.rowwise().mean();
+    all.push_back({"a common part of rows and columns", common});
     return all;
 }
 
@@ -71,6 +77,44 @@ double optimum(const Dense& w) {
 }
 
 }  // namespace
+
+// Rounded in units of ||x|| / 32700, a lane x of K elements has an error of at most eps ||x||, eps = sqrt(K) / 65400.
+// So with A' what is left of A, that of A'^T A' has the norm (2 eps + eps^2) ||A'||^2, its own rounding and that of q
+// add one eps each; in float the three products with V and W, and what forms A', are off by gamma_m of theirs at most.
+TEST_CASE("Products without the leading directions keep what their rounding would drown", "[decompose][fast]") {
+    const auto count = GENERATE(1, 3);
+    Dense a = gaussian(7);
+    const Dense rest = a;
+    Dense v = Dense::Zero(kOrder, count);
+    for (std::int64_t k = 0; k < count; ++k) {
+        v(5 * k, k) = 1;
+        a.col(5 * k) *= 300;  // nearly an eigenvector of A^T A
+    }
+    const auto weight = test::rounded<float>(a);
+    const Dense q = gaussian(8).topRows(kOrder).leftCols(20).colwise().normalized();
+    const Dense stored = test::widened(weight);
+    const Dense wanted = stored.transpose() * (stored * test::widened(test::rounded<float>(q)));
+    for (const cpu::Isa isa : test::levels()) {
+        if (cpu::rounding_variance<float>(isa) == 0) continue;
+        CAPTURE(isa_name(isa), count);
+        const cpu::Context context({.threads = 2, .isa = isa});
+        cpu::detail::GramOperator<float, float> gram(context, const_view(weight), 1.0F, 1, kRank, 7);
+        const auto worst = [&] {
+            Matrix<float> z(kOrder, q.cols());
+            gram.apply(1, test::rounded<float>(q), 0, z);
+            return (test::widened(z) - wanted).colwise().norm().maxCoeff();
+        };
+        const double drowned = worst();
+        REQUIRE(gram.deflate(test::rounded<float>(v), count));
+        const double left = worst();
+        const double eps = std::sqrt(static_cast<double>(kOrder + 60)) / 65400;
+        const double gamma = static_cast<double>(kOrder + 62) * 0x1p-24;
+        CHECK(left <= 4.1 * eps * rest.squaredNorm() + 4 * gamma * stored.squaredNorm());
+        CHECK(drowned > 10 * left);
+        gram.refine();
+        CHECK(worst() <= 2 * gamma * stored.squaredNorm());
+    }
+}
 
 TEST_CASE("The excess holds on every level, whatever rounding does to the weight", "[decompose][fast]") {
     double worst = 0;

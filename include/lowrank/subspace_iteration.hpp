@@ -27,6 +27,8 @@
 //
 //     double rounding_variance();                 // mean square of the relative errors
 //     void refine();                              // from here on apply() rounds nothing
+//     bool deflate(q, count);                     // but what is along the first columns of q: false if it cannot; may
+//                                                 // be missing
 //     std::vector<double> squared_norms(z);       // of the columns
 //     double energy_lost_to_rounding(extraction); // of theta_1 + ... + theta_rank
 #pragma once
@@ -70,10 +72,7 @@ public:
         for (int round = 0; round < kMostRounds; ++round) {
             backend_.apply(1, q, 0, z);
             std::vector<double> theta = backend_.ritz_values(q, z);
-            if (round == 0 && refine(theta)) {
-                backend_.apply(1, q, 0, z);
-                theta = backend_.ritz_values(q, z);
-            }
+            if (round == 0) refine(theta, q, z);
             const double before = sum_of_leading(theta, problem_.rank);
             const double tail = problem_.trace - before;
             if (!(tail > problem_.least_tail)) return {{}, 0, SubspaceEnd::unresolved};
@@ -128,25 +127,47 @@ private:
     static constexpr double kAcceptFirst = 0.9;    ///< one that includes kFirstDoubt
     static constexpr double kRoundingPart = 0.2;   ///< of the excess that rounding may take
     static constexpr double kFirstMayLose = 0.05;  ///< part of the tail: the next filter wins it back
-    static constexpr double kFirstDoubt = 3;       ///< measured: what the first gain says is up to 2.8 times too little
+    static constexpr std::int64_t kFewLeading = 4;
+    static constexpr double kFirstDoubt = 3;  ///< measured: what the first gain says is up to 2.8 times too little
 
     static constexpr bool kRounds = requires(Backend & backend) { backend.refine(); };
     [[nodiscard]] double variance() const {
         if constexpr (kRounds) return backend_.rounding_variance();
         return 0;
     }
-    /// Has the backend round no more if that costs more than a small part of the shortfall that is allowed: true if so.
-    bool refine(const std::vector<double>& theta) {
+    /// Has the backend round less if that costs more than a small part of the shortfall that is allowed: nothing of the
+    /// leading directions if these are few, else nothing at all. `theta` and z = G q are then computed anew.
+    template <class Block>
+    void refine(std::vector<double>& theta, Block& q, Block& z) {
         if constexpr (kRounds) {
-            if (variance() == 0) return false;
-            const double tail = problem_.trace - sum_of_leading(theta, problem_.rank);
-            lost_in_gram_ = lost_in_gram(theta, problem_, mean_outside(theta, problem_), variance());
-            if (lost_in_gram_ < allowed(tail, kRoundingPart)) return false;
+            if (variance() == 0 || rounding_is_bearable(theta, 0)) return;
+            const auto again = [&] {
+                backend_.apply(1, q, 0, z);
+                theta = backend_.ritz_values(q, z);
+            };
+            if constexpr (requires { backend_.deflate(q, 1); }) {
+                for (std::int64_t count = kFewLeading; count <= problem_.rank / 4; count *= 4) {
+                    if (!rounding_is_bearable(theta, count)) continue;
+                    backend_.rotate(q);
+                    if (!backend_.deflate(q, count)) break;
+                    again();
+                    if (!rounding_is_bearable(theta, count)) break;
+                    deflated_ = count;
+                    return;
+                }
+            }
             lost_in_gram_ = 0;
             backend_.refine();
-            return true;
+            again();
         }
-        return false;
+    }
+    /// Of G, if `count` leading directions are not.
+    bool rounding_is_bearable(const std::vector<double>& theta, std::int64_t count) {
+        SubspaceProblem rest = problem_;
+        const std::vector<double> flat = without_leading(theta, count, rest);
+        lost_in_gram_ = lost_in_gram(flat, rest, mean_outside(flat, rest), variance());
+        const double tail = problem_.trace - sum_of_leading(theta, problem_.rank);
+        return lost_in_gram_ < allowed(tail, kRoundingPart);
     }
     [[nodiscard]] double lost_to_rounding_of(const Extraction& extraction) {
         if constexpr (kRounds) return backend_.energy_lost_to_rounding(extraction);
@@ -168,7 +189,8 @@ private:
     }
     /// The shortfall that is left after the last filter gained `gain`.
     [[nodiscard]] double left_of(double gain, const std::vector<double>& theta, double mean) const {
-        const double doubt = uncertainty_of_gain(theta, problem_, variance());
+        SubspaceProblem rest = problem_;
+        const double doubt = uncertainty_of_gain(without_leading(theta, deflated_, rest), rest, variance());
         return bias(problem_.order) * shortfall(std::max(gain, 0.0) + doubt, reduction(theta, mean));
     }
 
@@ -244,6 +266,7 @@ private:
     std::int64_t columns_;
     ErrorModel model_;
     ErrorModel previous_;         ///< before the last filter
+    std::int64_t deflated_ = 0;   ///< leading directions that are not rounded
     double lost_in_gram_ = 0;     ///< to the rounding of A and G
     double lost_in_filters_ = 0;  ///< to the rounding of the blocks, so far
 };

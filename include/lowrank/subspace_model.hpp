@@ -131,6 +131,17 @@ inline double mean_outside(const std::vector<double>& theta, const SubspaceProbl
     return count > 0 ? std::max(0.0, rest / count) : 0;
 }
 
+/// Ritz values and the trace, in `problem`, of a G from which `count` leading directions are taken; in their place, to
+/// be on the safe side, as many of the next one.
+inline std::vector<double> without_leading(std::vector<double> theta, std::int64_t count, SubspaceProblem& problem) {
+    const double next = theta[static_cast<std::size_t>(count)];
+    for (std::int64_t i = 0; i < count; ++i) {
+        problem.trace -= theta[static_cast<std::size_t>(i)] - next;
+        theta[static_cast<std::size_t>(i)] = next;
+    }
+    return theta;
+}
+
 /// The energy that the best subspace of a G with errors lacks. They are as good as random: F_ij, what they have between
 /// a wanted direction i and one outside, j, turns i by F_ij / (theta_i - mu_j) towards j, which costs
 /// F_ij^2 / (theta_i - mu_j). `square(theta_i, mu_j)` is the mean of F_ij^2. Infinite if the block is lost in them.

@@ -4,6 +4,7 @@
 
 #include <lowrank/cpu/block_operations.hpp>
 #include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/deflation.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/repeated_operand.hpp>
 #include <lowrank/matrix.hpp>
@@ -51,13 +52,36 @@ public:
     /// From here on apply() rounds nothing.
     void refine() {
         operands_ = Operands::exact;
+        deflation_ = {};
         if (gram_) form_gram();
+    }
+
+    /// From here on apply() takes part of the first columns of q, roughly the leading eigenvectors, unrounded. Not
+    /// where G is not formed: false then.
+    bool deflate(const Block& q, std::int64_t count) {
+        if (!gram_) return false;
+        const Block v = first_columns(q, count);
+        const Block y = long_product(v, Operands::exact);
+        auto gv = this->block(count);
+        gemm(context_, scale_, a_, wide_ ? Transpose::no : Transpose::yes, y, Transpose::no, T{0}, gv.view());
+        deflation_ = Deflation<T>(context_, v, gv);
+        // A without them, as it is stored: then its rounding does not show them either.
+        Matrix<T> rest = Matrix<T>::uninitialized(a_.rows(), a_.cols());
+        context_.parallel_for(ceil_div(rest.rows(), kElementRows), [&](std::int64_t part) {
+            for (std::int64_t i = part * kElementRows; i < std::min((part + 1) * kElementRows, rest.rows()); ++i) {
+                for (std::int64_t j = 0; j < rest.cols(); ++j) rest(i, j) = scale_ * static_cast<T>(a_(i, j));
+            }
+        });
+        gemm(context_, T{-1}, wide_ ? v : y, Transpose::no, wide_ ? y : v, Transpose::yes, T{1}, rest.view());
+        form_gram(const_view(rest), T{1});
+        return true;
     }
 
     /// z = alpha G q + beta z
     void apply(double alpha, const Block& q, double beta, Block& z) {
         if (gram_) {
             gram_->multiply(context_, static_cast<T>(alpha), q.view(), static_cast<T>(beta), z.view());
+            if (!deflation_.empty()) deflation_.add(context_, static_cast<T>(alpha), q.view(), z.view());
             return;
         }
         const Block y = long_product(q, operands_);
@@ -89,9 +113,11 @@ private:
     using BlockOperations<T>::context_;
     using BlockOperations<T>::operands_;
 
-    void form_gram() {
+    void form_gram() { form_gram(a_, scale_ * scale_); }
+    template <Scalar E>
+    void form_gram(MatrixView<const E> a, T scale) {
         auto g = Matrix<T>::uninitialized(order(), order());
-        gram(context_, scale_ * scale_, a_, wide_ ? Transpose::no : Transpose::yes, T{0}, g.view(), operands_);
+        gram(context_, scale, a, wide_ ? Transpose::no : Transpose::yes, T{0}, g.view(), operands_);
         gram_.emplace(context_, g.view(), operands_);
     }
 
@@ -105,7 +131,8 @@ private:
     MatrixView<const S> a_;
     T scale_;
     bool wide_;
-    std::optional<RepeatedOperand<T>> gram_;
+    std::optional<RepeatedOperand<T>> gram_;  ///< without what deflation_ has of it
+    Deflation<T> deflation_;
 };
 
 }  // namespace lowrank::cpu::detail

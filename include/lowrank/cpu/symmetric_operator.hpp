@@ -4,6 +4,7 @@
 
 #include <lowrank/cpu/block_operations.hpp>
 #include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/deflation.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/repeated_operand.hpp>
 #include <lowrank/matrix.hpp>
@@ -37,12 +38,27 @@ public:
     /// From here on apply() rounds nothing.
     void refine() {
         operands_ = Operands::exact;
+        deflation_ = {};
         packed_ = RepeatedOperand<T>(context_, k_, operands_);
+    }
+
+    /// From here on apply() takes part of the first columns of q, roughly the leading eigenvectors, unrounded.
+    bool deflate(const Block& q, std::int64_t count) {
+        const Block v = first_columns(q, count);
+        Block kv = this->block(count);
+        gemm(context_, T{1}, k_, Transpose::no, v, Transpose::no, T{0}, kv.view());
+        deflation_ = Deflation<T>(context_, v, kv);
+        auto rest = Block::uninitialized(k_.rows(), k_.cols());
+        this->for_rows(rest, [&](std::int64_t i) { std::copy_n(k_.row(i), k_.cols(), rest.row(i)); });
+        deflation_.take_from(context_, rest.view());
+        packed_ = RepeatedOperand<T>(context_, const_view(rest), operands_);
+        return true;
     }
 
     /// z = alpha K q + beta z
     void apply(double alpha, const Block& q, double beta, Block& z) const {
         packed_.multiply(context_, static_cast<T>(alpha), q.view(), static_cast<T>(beta), z.view());
+        if (!deflation_.empty()) deflation_.add(context_, static_cast<T>(alpha), q.view(), z.view());
     }
 
     /// The best pairs that lie in the span of q, which is roughly orthonormal.
@@ -84,7 +100,8 @@ private:
     using BlockOperations<T>::operands_;
 
     MatrixView<const T> k_;
-    RepeatedOperand<T> packed_;
+    RepeatedOperand<T> packed_;  ///< without what deflation_ has of it
+    Deflation<T> deflation_;
 };
 
 }  // namespace lowrank::cpu::detail
