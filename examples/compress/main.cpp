@@ -25,10 +25,6 @@
 
 #include <unistd.h>
 
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
 namespace {
 
 constexpr int kUsageError = 2;
@@ -213,21 +209,9 @@ void run(const Arguments& arguments) {
     }
 }
 
-/// Layer after layer asks for matrices of the same sizes. Memory that is kept need not be cleared by the system again,
-/// which took a tenth of the processor time; what is above 32 MiB (the most that glibc takes) is still given back.
-void keep_freed_memory() {
-#if defined(__GLIBC__)
-    constexpr int kOwnMapping = 32 << 20;
-    constexpr int kKept = 256 << 20;
-    static_cast<void>(mallopt(M_MMAP_THRESHOLD, kOwnMapping));
-    static_cast<void>(mallopt(M_TRIM_THRESHOLD, kKept));
-#endif
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-    keep_freed_memory();
     command_line::let_writes_fail();
     CLI::App app(kDescription, "compress");
     Arguments arguments;

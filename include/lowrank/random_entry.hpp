@@ -22,4 +22,9 @@ constexpr double random_entry(std::uint64_t seed, std::uint64_t place) {
     return static_cast<double>(sum - 2 * 0xffff) / 0x10000;
 }
 
+/// 1 or -1.
+constexpr double random_sign(std::uint64_t seed, std::uint64_t place) {
+    return random_entry(seed, place) < 0 ? -1 : 1;
+}
+
 }  // namespace lowrank::detail

@@ -41,8 +41,24 @@ namespace detail {
 template <Scalar S>
 double plain_error(const Context& context, MatrixView<const S> stored, WeightLayout layout, const WeightScale& scale,
                    const Factors<compute_t<S>>& factors) {
+    using T = compute_t<S>;
     if (scale.is_zero()) return 0;
-    const double squared = squared_residual(context, stored, compute_t<S>{1}, layout, factors);
+    // The mean square sum of what rounded operands do to the products: twice the mean square error of an element of a
+    // lane of norm 1, times ||W1||^2 ||W2||^2. It adds to the sum of the rest's squares, and to each entry's own with a
+    // random sign. Where that might be seen nothing is rounded.
+    const double added = rounding_variance<T>(context.isa()) / kBlockSteps *
+                         squared_norm(context, const_view(factors.w1)) * squared_norm(context, const_view(factors.w2));
+    const auto is_unseen = [&](double squares) {
+        constexpr double kUnseen = 1e-6;
+        const auto entries = static_cast<double>(stored.rows()) * static_cast<double>(stored.cols());
+        return added + 2 * std::sqrt(added * squares / entries) < kUnseen * squares;
+    };
+    const double most = std::ldexp(scale.squared_norm, 2 * scale.exponent);
+    double squared = 0;
+    if (added > 0 && is_unseen(most)) {
+        squared = squared_residual(context, stored, T{1}, layout, factors, Operands::rounded);
+    }
+    if (!is_unseen(squared)) squared = squared_residual(context, stored, T{1}, layout, factors);
     return std::ldexp(std::sqrt(squared / scale.squared_norm), -scale.exponent);
 }
 

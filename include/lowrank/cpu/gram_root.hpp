@@ -127,15 +127,17 @@ private:
     std::vector<double> diagonal_;
 };
 
-/// Lower = upper^T, of the triangles alone.
-inline void transpose_upper(const Context& context, const Matrix<double>& upper, Matrix<double>& lower) {
-    constexpr std::int64_t kBlock = 64;  // 32 KiB, which stay in the cache while their columns are read
-    const std::int64_t n = upper.rows();
+/// The upper triangle becomes the lower one, with zeros above it.
+inline void transpose_upper(const Context& context, Matrix<double>& a) {
+    constexpr std::int64_t kBlock = 64;  // 32 KiB, which stay in the cache while their columns are written
+    const std::int64_t n = a.rows();
     context.parallel_for(ceil_div(n, kBlock), [&](std::int64_t part) {
         const std::int64_t end = std::min((part + 1) * kBlock, n);
-        for (std::int64_t first = 0; first < end; first += kBlock) {
+        for (std::int64_t first = part * kBlock; first < n; first += kBlock) {
             for (std::int64_t i = part * kBlock; i < end; ++i) {
-                for (std::int64_t j = first; j <= std::min(i, first + kBlock - 1); ++j) lower(i, j) = upper(j, i);
+                for (std::int64_t j = std::max(i + 1, first); j < std::min(first + kBlock, n); ++j) {
+                    a(j, i) = std::exchange(a(i, j), 0.0);
+                }
             }
         }
     });
@@ -144,11 +146,12 @@ inline void transpose_upper(const Context& context, const Matrix<double>& upper,
 }  // namespace detail
 
 /// The root of the mean Gram matrix, moments.gram() / moments.rows(), with `damping` times the mean of its diagonal
-/// added to its diagonal. O(n^3 / 3) time, two n x n doubles of memory. The same for any number of threads.
+/// added to its diagonal. O(n^3 / 3) time, memory for an n x n matrix of doubles, for two with
+/// pivoting. The same for any number of threads.
 inline GramRoot gram_root(const Context& context, const Moments& moments, double damping = 0) {
     const std::int64_t n = moments.width();
     const MatrixView<const double> gram = moments.gram();
-    GramRoot root{Matrix<double>(n, n), std::vector<std::int64_t>(static_cast<std::size_t>(n))};
+    GramRoot root{{}, std::vector<std::int64_t>(static_cast<std::size_t>(n))};
     std::iota(root.order.begin(), root.order.end(), std::int64_t{0});
     if (n == 0) return root;
     double mean = 0;
@@ -171,9 +174,11 @@ inline GramRoot gram_root(const Context& context, const Moments& moments, double
     // Far above what rounding leaves of a pivot that is zero, about n ulp: a rank is not lost to it.
     if (cholesky(context, unit.view(), 100 * static_cast<double>(n) * std::numeric_limits<double>::epsilon())) {
         root.rank = n;
-        detail::transpose_upper(context, unit, root.lower);
+        detail::transpose_upper(context, unit);
+        root.lower = std::move(unit);
     } else {
         form_unit();
+        root.lower = Matrix<double>(n, n);
         root.rank = detail::PivotedCholesky(context, unit, root).run();
     }
 

@@ -21,7 +21,7 @@ namespace lowrank::cpu::detail {
 /// or, with WeightLayout::out_in, W^T.
 template <Scalar S, ComputeScalar T>
 double squared_residual(const Context& context, MatrixView<const S> a, T scale, WeightLayout layout,
-                        const Factors<T>& factors) {
+                        const Factors<T>& factors, Operands operands = Operands::exact) {
     constexpr std::int64_t kRows = 256;  // a block of 256 x 16384 floats is 16 MiB
     const bool in_out = layout == WeightLayout::in_out;
     std::vector<double> sums(static_cast<std::size_t>(a.rows()));  // of rows
@@ -31,10 +31,10 @@ double squared_residual(const Context& context, MatrixView<const S> a, T scale, 
         const auto part = block.view().block(0, 0, rows, a.cols());
         if (in_out) {
             gemm(context, T{1}, factors.w1.view().block(i, 0, rows, factors.rank()), Transpose::no, factors.w2,
-                 Transpose::no, T{0}, part);
+                 Transpose::no, T{0}, part, operands);
         } else {
             gemm(context, T{1}, factors.w2.view().block(0, i, factors.rank(), rows), Transpose::yes, factors.w1,
-                 Transpose::yes, T{0}, part);
+                 Transpose::yes, T{0}, part, operands);
         }
         context.parallel_for(rows, [&](std::int64_t row) {
             double row_sum = 0;

@@ -25,14 +25,15 @@ constexpr std::int64_t triangle_block(std::int64_t n) {
 
 /// L^T A: n x k. Only the lower triangle of L is read.
 template <ComputeScalar T>
-Matrix<T> lower_transposed_times(const Context& context, MatrixView<const T> lower, MatrixView<const T> a) {
+Matrix<T> lower_transposed_times(const Context& context, MatrixView<const T> lower, MatrixView<const T> a,
+                                 Operands operands = Operands::exact) {
     const std::int64_t n = lower.rows();
     auto result = Matrix<T>::uninitialized(n, a.cols());
     const std::int64_t block = detail::triangle_block(n);
     for (std::int64_t i = 0; i < n; i += block) {
         const std::int64_t rows = std::min(block, n - i);
         gemm(context, T(1), lower.block(i, i, n - i, rows), Transpose::yes, a.block(i, 0, n - i, a.cols()),
-             Transpose::no, T(0), result.view().block(i, 0, rows, a.cols()));
+             Transpose::no, T(0), result.view().block(i, 0, rows, a.cols()), operands);
     }
     return result;
 }
@@ -53,14 +54,15 @@ Matrix<T> lower_times(const Context& context, MatrixView<const T> lower, MatrixV
 
 /// A L: m x n.
 template <ComputeScalar T>
-Matrix<T> times_lower(const Context& context, MatrixView<const T> a, MatrixView<const T> lower) {
+Matrix<T> times_lower(const Context& context, MatrixView<const T> a, MatrixView<const T> lower,
+                      Operands operands = Operands::exact) {
     const std::int64_t n = lower.rows();
     auto result = Matrix<T>::uninitialized(a.rows(), n);
     const std::int64_t block = detail::triangle_block(n);
     for (std::int64_t j = 0; j < n; j += block) {
         const std::int64_t columns = std::min(block, n - j);
         gemm(context, T(1), a.block(0, j, a.rows(), n - j), Transpose::no, lower.block(j, j, n - j, columns),
-             Transpose::no, T(0), result.view().block(0, j, a.rows(), columns));
+             Transpose::no, T(0), result.view().block(0, j, a.rows(), columns), operands);
     }
     return result;
 }

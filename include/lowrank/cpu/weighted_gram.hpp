@@ -25,6 +25,7 @@
 
 #include <lowrank/calibration.hpp>
 #include <lowrank/cpu/context.hpp>
+#include <lowrank/cpu/entry_error.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/root_in.hpp>
 #include <lowrank/cpu/side_weighting.hpp>
@@ -32,7 +33,6 @@
 #include <lowrank/cpu/triangular.hpp>
 #include <lowrank/factors.hpp>
 #include <lowrank/matrix.hpp>
-#include <lowrank/random_entry.hpp>
 #include <lowrank/scalar.hpp>
 #include <lowrank/subspace_model.hpp>
 
@@ -40,7 +40,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <vector>
 
 namespace lowrank::cpu::detail {
@@ -83,18 +82,10 @@ public:
     /// M's singular values are 2^exponent times the square roots of K's eigenvalues.
     [[nodiscard]] int exponent() const { return exponent_; }
 
-    /// The mean square of the errors of K's entries: ||(K - exact) v||^2 has the mean ||K - exact||_F^2 for random
-    /// signs v.
+    /// The mean square of the errors of K's entries.
     [[nodiscard]] double entry_error(std::uint64_t seed) const {
-        constexpr std::int64_t kProbes = 2;
         const std::int64_t m = k_.rows();
-        auto v = Matrix<double>::uninitialized(m, kProbes);
-        for (std::int64_t i = 0; i < m; ++i) {
-            for (std::int64_t k = 0; k < kProbes; ++k) {
-                const double entry = lowrank::detail::random_entry(~seed, static_cast<std::uint64_t>(i * kProbes + k));
-                v(i, k) = entry < 0 ? -1 : 1;
-            }
-        }
+        const Matrix<double> v = random_probes(m, ~seed);
         const auto scaled = static_cast<double>(scale_);
         Matrix<double> along(long_side(), kProbes);
         gemm(context_, scaled, stored_, flag(true), root_.times(v), Transpose::no, 0.0, along.view());
@@ -105,11 +96,7 @@ public:
         }
         Matrix<double> image(m, kProbes);
         gemm(context_, scaled, stored_, flag(false), weighed, Transpose::no, 0.0, image.view());
-        Matrix<double> difference = root_.transposed_times(image);
-        gemm(context_, -1.0, k_, Transpose::no, v, Transpose::no, 1.0, difference.view());
-        const double squares =
-            std::inner_product(difference.data(), difference.data() + difference.size(), difference.data(), 0.0);
-        return squares / kProbes / (static_cast<double>(m) * static_cast<double>(m));
+        return mean_square_error(context_, k_, v, root_.transposed_times(image));
     }
 
     /// Of the energy of the leading eigenvectors, and of the factors that are made of them: what the rounding of K

@@ -8,6 +8,7 @@
 #include <lowrank/calibrated_factors.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/decompose.hpp>
+#include <lowrank/cpu/entry_error.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/root_in.hpp>
 #include <lowrank/cpu/side_weighting.hpp>
@@ -20,6 +21,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 
 namespace lowrank::cpu::detail {
 
@@ -55,11 +57,22 @@ public:
     }
 
     CalibratedFactors<T> run() const {
-        const Matrix<T> m = weighted();
+        const bool weighs = !input_.identity() || !gradient_.identity();
+        const bool rounds = weighs && rounding_variance<T>(context_.isa()) > 0 &&
+                            fast_may_serve(weight_.rows(), weight_.cols(), options_);
+        Matrix<T> m = weighted(rounds ? Operands::rounded : Operands::exact);
         // M^T = W1' W2' with orthonormal W1': the right singular vectors of M, orthonormal even where M has no rank.
         DecomposeOptions inner = options_;
         inner.layout = WeightLayout::out_in;
-        Factors<T> right = decompose_weight(context_, m.view(), inner);
+        Factors<T> right = decompose_weight(context_, const_view(m), inner);
+        if (rounds) {
+            const double lost = lost_to_rounding(m, right);
+            right.excess += lost;
+            if (!(lost <= kRoundingPart * options_.excess)) {
+                m = weighted(Operands::exact);
+                right = decompose_weight(context_, const_view(m), inner);
+            }
+        }
 
         CalibratedFactors<T> factors;
         factors.method = right.method;
@@ -77,11 +90,33 @@ public:
 private:
     static constexpr std::int64_t kBlock = 64;
 
+    static constexpr double kRoundingPart = 0.1;  ///< of the excess, which decompose() uses up to three quarters of
+
     /// M, its rows and columns in the order of the roots.
-    [[nodiscard]] Matrix<T> weighted() const {
-        Matrix<T> left = input_.identity() ? weight_ : lower_transposed_times(context_, input_.lower(), weight_.view());
+    [[nodiscard]] Matrix<T> weighted(Operands operands) const {
+        Matrix<T> left =
+            input_.identity() ? weight_ : lower_transposed_times(context_, input_.lower(), weight_.view(), operands);
         if (gradient_.identity()) return left;
-        return times_lower(context_, const_view(left), gradient_.lower());
+        return times_lower(context_, const_view(left), gradient_.lower(), operands);
+    }
+
+    /// What the errors of M cost of the excess. Of mean square s^2 and as good as random, they turn each wanted
+    /// direction towards each other one, at the cost of s^2 (theta + mu) / (theta - mu) of the energy
+    /// (lost_by_turning(), of M^T M): at most kNear s^2 on average, unless the spectrum is all but flat.
+    [[nodiscard]] double lost_to_rounding(const Matrix<T>& m, const Factors<T>& right) const {
+        constexpr double kNear = 32;
+        Matrix<double> v = random_probes(m.cols(), ~options_.seed);
+        if (!gradient_.identity()) v = lower_times(context_, gradient_.template lower<double>(), const_view(v));
+        Matrix<double> image(m.rows(), kProbes);
+        gemm(context_, 1.0, weight_, Transpose::no, v, Transpose::no, 0.0, image.view());
+        if (!input_.identity()) {
+            image = lower_transposed_times(context_, input_.template lower<double>(), const_view(image));
+        }
+        const double square = mean_square_error(context_, m, random_probes(m.cols(), ~options_.seed), std::move(image));
+        const auto turned =
+            static_cast<double>(right.rank()) * static_cast<double>(std::max(m.rows(), m.cols()) - right.rank());
+        const double tail = right.relative_error * right.relative_error * squared_norm(context_, const_view(m));
+        return kNear * square * turned / (2 * tail);
     }
 
     /// W1 = W S_G V, W2 = V^T S_G^-1.
