@@ -1,6 +1,9 @@
 // The fast method where its products round their operands: weights whose rounding errors are large, or alike.
+#include <lowrank/cpu/fast_decompose.hpp>
 #include <lowrank/cpu/gram_operator.hpp>
+#include <lowrank/cpu/symmetric_operator.hpp>
 #include <lowrank/decompose.hpp>
+#include <lowrank/subspace_iteration.hpp>
 
 #include "catch.hpp"
 #include "forward_reference.hpp"
@@ -94,25 +97,70 @@ TEST_CASE("Products without the leading directions keep what their rounding woul
     const Dense q = gaussian(8).topRows(kOrder).leftCols(20).colwise().normalized();
     const Dense stored = test::widened(weight);
     const Dense wanted = stored.transpose() * (stored * test::widened(test::rounded<float>(q)));
+    // The same matrix for the backend that has no factors; its own rounding to float counts as float's.
+    Dense square = stored.transpose() * stored;
+    const auto symmetric = test::rounded<float>(square);
     for (const cpu::Isa isa : test::levels()) {
         if (cpu::rounding_variance<float>(isa) == 0) continue;
         CAPTURE(isa_name(isa), count);
         const cpu::Context context({.threads = 2, .isa = isa});
-        cpu::detail::GramOperator<float, float> gram(context, const_view(weight), 1.0F, 1, kRank, 7);
-        const auto worst = [&] {
-            Matrix<float> z(kOrder, q.cols());
-            gram.apply(1, test::rounded<float>(q), 0, z);
-            return (test::widened(z) - wanted).colwise().norm().maxCoeff();
+        const auto check = [&](auto&& gram) {
+            const auto worst = [&] {
+                Matrix<float> z(kOrder, q.cols());
+                gram.apply(1, test::rounded<float>(q), 0, z);
+                return (test::widened(z) - wanted).colwise().norm().maxCoeff();
+            };
+            const double drowned = worst();
+            REQUIRE(gram.deflate(test::rounded<float>(v), count));
+            const double left = worst();
+            const double eps = std::sqrt(static_cast<double>(kOrder + 60)) / 65400;
+            const double gamma = static_cast<double>(kOrder + 62) * 0x1p-24;
+            CHECK(left <= 4.1 * eps * rest.squaredNorm() + 4 * gamma * stored.squaredNorm());
+            CHECK(drowned > 10 * left);
+            gram.refine();
+            CHECK(worst() <= 2 * gamma * stored.squaredNorm());
         };
-        const double drowned = worst();
-        REQUIRE(gram.deflate(test::rounded<float>(v), count));
-        const double left = worst();
-        const double eps = std::sqrt(static_cast<double>(kOrder + 60)) / 65400;
-        const double gamma = static_cast<double>(kOrder + 62) * 0x1p-24;
-        CHECK(left <= 4.1 * eps * rest.squaredNorm() + 4 * gamma * stored.squaredNorm());
-        CHECK(drowned > 10 * left);
-        gram.refine();
-        CHECK(worst() <= 2 * gamma * stored.squaredNorm());
+        check(cpu::detail::GramOperator<float, float>(context, const_view(weight), 1.0F, 1, kRank, 7));
+        check(cpu::detail::SymmetricOperator<float>(context, const_view(symmetric), 1));
+    }
+}
+
+/// Counts what becomes of the rounding.
+class Counted : public cpu::detail::GramOperator<float, float> {
+public:
+    using GramOperator::GramOperator;
+
+    bool deflate(const Block& q, std::int64_t count) {
+        deflated = count;
+        return GramOperator::deflate(q, count);
+    }
+    void refine() {
+        refined = true;
+        GramOperator::refine();
+    }
+
+    std::int64_t deflated = 0;
+    bool refined = false;
+};
+
+TEST_CASE("As many leading directions as outgrow the others take part unrounded", "[decompose][fast]") {
+    constexpr std::int64_t kWanted = 64;
+    const auto [outliers, expected] = GENERATE(table<int, int>({{0, 0}, {3, 4}, {10, 16}}));
+    Dense w = gaussian(9);
+    for (int k = 0; k < outliers; ++k) w.col(7 * k) *= 60;
+    const auto weight = test::rounded<float>(w / 60);
+    const Dense stored = test::widened(weight);
+    for (const cpu::Isa isa : test::levels()) {
+        if (cpu::rounding_variance<float>(isa) == 0) continue;
+        CAPTURE(isa_name(isa), outliers);
+        const cpu::Context context({.isa = isa});
+        Counted gram(context, const_view(weight), 1.0F, 1, kWanted, 7);
+        const auto problem =
+            cpu::detail::subspace_problem<float>(kOrder, kOrder + 60, kWanted, stored.squaredNorm(), 1e-3);
+        const auto result = lowrank::detail::SubspaceIteration<Counted>(gram, problem).run();
+        CHECK(result.end == lowrank::detail::SubspaceEnd::converged);
+        CHECK(gram.deflated == expected);
+        CHECK(!gram.refined);
     }
 }
 

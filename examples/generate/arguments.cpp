@@ -125,7 +125,8 @@ Arguments parse_arguments(int argc, char** argv) {
     declare_calibration(app, arguments, calibration_text);
     app.add_flag("--tokenize")->description("print the token ids of the prompt or of each line of standard input");
     app.add_flag("--detokenize")->description("print the text of each line of token ids of standard input");
-    app.add_option("--type", arguments.type, "storage of the linear layers: f32, bf16 or f16 (as in the files)")
+    app.add_option("--type", arguments.type,
+                   "storage of the linear layers: f32, bf16 or f16 (as in the files; with --calibrate f32 or bf16)")
         ->transform(command_line::one_of<StorageType>(
             {{"f32", StorageType::f32}, {"bf16", StorageType::bf16}, {"f16", StorageType::f16}}))
         ->option_text("f32|bf16|f16");

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Gradients of activations only; the weights stay as they are. Nothing of the forward pass is kept but the block's
-// input, from which the rest is computed anew. A layer's gradient passes through it as dX = dY W^T.
+// input, from which the rest is computed anew. A layer's gradient passes through it as dX = dY W^T, of
+// operands that are rounded to some 11 bits where products of integers are faster than of floats.
 #pragma once
 
 #include "activations.hpp"

@@ -312,6 +312,7 @@ CalibrationResult calibrate(const lowrank::cpu::Context& context, const std::fil
                             StorageType type, const std::filesystem::path& out,
                             const std::function<bool(const CalibrationProgress&)>& progress) {
     if (text.tokens.empty() || size.window < 1) throw lowrank::ValueError("a calibration needs a text and a window");
+    if (type == StorageType::f16) throw lowrank::ValueError("a calibration is in f32 or bf16, not in f16");
     if (type == StorageType::bf16) {
         return Calibration<lowrank::bf16>(context, model, config, text, size, out, progress).run();
     }

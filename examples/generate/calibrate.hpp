@@ -5,7 +5,7 @@
 //     const ModelConfig config = read_config(folder);
 //     Tokenizer tokenizer = load_tokenizer(folder, config.vocabulary);
 //     const CalibrationText text = read_calibration_text(tokenizer, config, "text.txt", {});
-//     calibrate(cpu, folder, config, text, {}, "stats.safetensors");
+//     calibrate(cpu, folder, config, text, {}, calibration_type(cpu, folder), "stats.safetensors", progress);
 //
 // The result is what examples/python/collect_statistics.py writes (<lowrank/checkpoint/statistics_format.hpp>), for all
 // linear layers but the head. The text goes through one block after the other, all windows at a time, and the loss's
@@ -70,9 +70,10 @@ struct CalibrationResult {
 /// 2^-9, which moves the statistics by less than another text would.
 StorageType calibration_type(const lowrank::cpu::Context& context, const std::filesystem::path& model);
 
-/// Writes the statistics to `out`, which appears when they are complete. `type` is f32 or bf16. `progress` returns
-/// false to stop, and then there is no file. Low-rank layers count as the product of their factors. Throws a
-/// lowrank::Error that names the file or tensor, also for activations or gradients that are not finite.
+/// Writes the statistics to `out`, which appears when they are complete. `type` is f32 or bf16, else ValueError is
+/// thrown. `progress` returns false to stop, and then there is no file. Low-rank layers count as the product of their
+/// factors. Throws a lowrank::Error that names the file or tensor, also for activations or gradients that are not
+/// finite.
 CalibrationResult calibrate(const lowrank::cpu::Context& context, const std::filesystem::path& model,
                             const ModelConfig& config, const CalibrationText& text, const CalibrationSize& size,
                             StorageType type, const std::filesystem::path& out,

@@ -47,7 +47,7 @@ using lowrank::cpu::Transpose;
 /// (docs/results/data-aware.md).
 constexpr double kDamping = 0.1;
 
-/// sum a^T b over rows, products in float, sums in double.
+/// sum a^T b over rows, multiplied and added up as in moment_sums.hpp.
 template <Scalar T>
 Matrix<double> cross_sum(const Context& context, MatrixView<const T> a, MatrixView<const float> b) {
     Matrix<float> product(a.cols(), b.cols());

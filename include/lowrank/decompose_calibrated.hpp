@@ -12,7 +12,8 @@
 //
 // Any S with S S^T = H serves; it is a Cholesky factor here (gram_root.hpp), so the whole costs little more than
 // decompose() itself: O(d_in^3 + d_out^3) / 3 for the roots and d_in d_out (d_in + d_out) for M, both products.
-// M is factorised by decompose(), exact or fast, with its `excess` in the weighted norm. Where one side of the weight
+// M is factorised by decompose(), exact or fast, with its `excess` in the weighted norm; for the fast method it may be
+// formed of rounded operands (gemm.hpp), whose measured cost is counted to the excess. Where one side of the weight
 // is 1.5 times as long as the other or more, the fast method needs the root of the shorter side alone
 // (cpu/weighted_gram.hpp), which halves the time at 2560 x 6912.
 //

@@ -27,8 +27,8 @@
 //
 //     double rounding_variance();                 // mean square of the relative errors
 //     void refine();                              // from here on apply() rounds nothing
-//     bool deflate(q, count);                     // but what is along the first columns of q: false if it cannot; may
-//                                                 // be missing
+//     bool deflate(q, count);                     // from here on apply() rounds nothing of what is along the first
+//                                                 // columns of q: false if it cannot; may be missing, needs rotate()
 //     std::vector<double> squared_norms(z);       // of the columns
 //     double energy_lost_to_rounding(extraction); // of theta_1 + ... + theta_rank
 #pragma once

@@ -8,6 +8,7 @@
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/decompose.hpp>
 #include <lowrank/cpu/fast_decompose.hpp>
+#include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/residual.hpp>
 #include <lowrank/cpu/root_in.hpp>
 #include <lowrank/cpu/side_weighting.hpp>

@@ -13,6 +13,7 @@
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/matrix.hpp>
+#include <lowrank/scalar.hpp>
 
 #include <algorithm>
 #include <cstdint>

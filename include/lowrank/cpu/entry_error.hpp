@@ -6,20 +6,19 @@
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/random_entry.hpp>
+#include <lowrank/scalar.hpp>
 
 #include <cstdint>
 #include <numeric>
 
 namespace lowrank::cpu::detail {
 
-inline constexpr std::int64_t kProbes = 2;
-
-/// rows x kProbes random signs.
-inline Matrix<double> random_probes(std::int64_t rows, std::uint64_t seed) {
-    auto v = Matrix<double>::uninitialized(rows, kProbes);
+/// rows x count random signs.
+inline Matrix<double> random_probes(std::int64_t rows, std::int64_t count, std::uint64_t seed) {
+    auto v = Matrix<double>::uninitialized(rows, count);
     for (std::int64_t i = 0; i < rows; ++i) {
-        for (std::int64_t k = 0; k < kProbes; ++k) {
-            v(i, k) = lowrank::detail::random_sign(seed, static_cast<std::uint64_t>(i * kProbes + k));
+        for (std::int64_t k = 0; k < count; ++k) {
+            v(i, k) = lowrank::detail::random_sign(seed, static_cast<std::uint64_t>(i * count + k));
         }
     }
     return v;
@@ -31,7 +30,8 @@ template <ComputeScalar T>
 double mean_square_error(const Context& context, const Matrix<T>& a, const Matrix<double>& v, Matrix<double> exact) {
     gemm(context, -1.0, a, Transpose::no, v, Transpose::no, 1.0, exact.view());
     const double squares = std::inner_product(exact.data(), exact.data() + exact.size(), exact.data(), 0.0);
-    return squares / kProbes / (static_cast<double>(a.rows()) * static_cast<double>(a.cols()));
+    const auto entries = static_cast<double>(a.rows()) * static_cast<double>(a.cols());
+    return squares / static_cast<double>(v.cols()) / entries;
 }
 
 }  // namespace lowrank::cpu::detail

@@ -45,17 +45,12 @@ enum class Transpose : bool { no, yes };
 /// 130). On the other levels nothing is rounded, nor are two operands in bf16 where the level has their dot product.
 enum class Operands : bool { exact, rounded };
 
-/// Mean square of the errors of rounded operands that are stored as S, in terms of the operands' own; 0 where nothing
-/// is rounded.
+/// Mean square of the errors of rounded operands that are stored as S, in terms of the operands' own, where not both
+/// are bf16; 0 where nothing is rounded.
 template <Scalar S>
 double rounding_variance(Isa isa) {
-#if LOWRANK_X86_KERNELS
-    if (!std::is_same_v<S, double> && detail::has_fixed_tile(isa)) {
-        return detail::fixed_variance(2 * detail::kBlockSteps);
-    }
-#endif
-    (void)isa;
-    return 0;
+    const bool rounds = !std::is_same_v<S, double> && detail::has_fixed_tile(isa);
+    return rounds ? detail::fixed_variance(2 * detail::kBlockSteps) : 0;
 }
 
 /// Elements of S can be an operand of a product accumulated in C.

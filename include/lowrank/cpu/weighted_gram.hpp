@@ -85,7 +85,8 @@ public:
     /// The mean square of the errors of K's entries.
     [[nodiscard]] double entry_error(std::uint64_t seed) const {
         const std::int64_t m = k_.rows();
-        const Matrix<double> v = random_probes(m, ~seed);
+        constexpr std::int64_t kProbes = 2;
+        const Matrix<double> v = random_probes(m, kProbes, ~seed);
         const auto scaled = static_cast<double>(scale_);
         Matrix<double> along(long_side(), kProbes);
         gemm(context_, scaled, stored_, flag(true), root_.times(v), Transpose::no, 0.0, along.view());

@@ -68,7 +68,9 @@ public:
         if (rounds) {
             const double lost = lost_to_rounding(m, right);
             right.excess += lost;
-            if (!(lost <= kRoundingPart * options_.excess)) {
+            // The exact method has none, and its caller wants none.
+            if (right.method == Method::exact || !(lost <= kRoundingPart * options_.excess) ||
+                !(right.excess <= options_.excess)) {
                 m = weighted(Operands::exact);
                 right = decompose_weight(context_, const_view(m), inner);
             }
@@ -90,7 +92,7 @@ public:
 private:
     static constexpr std::int64_t kBlock = 64;
 
-    static constexpr double kRoundingPart = 0.1;  ///< of the excess, which decompose() uses up to three quarters of
+    static constexpr double kRoundingPart = 0.1;  ///< of the excess: decompose() leaves a fifth of it as a rule
 
     /// M, its rows and columns in the order of the roots.
     [[nodiscard]] Matrix<T> weighted(Operands operands) const {
@@ -102,21 +104,25 @@ private:
 
     /// What the errors of M cost of the excess. Of mean square s^2 and as good as random, they turn each wanted
     /// direction towards each other one, at the cost of s^2 (theta + mu) / (theta - mu) of the energy
-    /// (lost_by_turning(), of M^T M): at most kNear s^2 on average, unless the spectrum is all but flat.
+    /// (lost_by_turning(), of M^T M): at most kNear s^2 on average, unless the spectrum is all but flat. Where they are
+    /// all along one direction, as where one of the inputs outgrows the others, they may cost their whole energy.
     [[nodiscard]] double lost_to_rounding(const Matrix<T>& m, const Factors<T>& right) const {
         constexpr double kNear = 32;
-        Matrix<double> v = random_probes(m.cols(), ~options_.seed);
+        constexpr std::int64_t kProbes = 8;
+        const Matrix<double> probes = random_probes(m.cols(), kProbes, ~options_.seed);
+        Matrix<double> v = probes;
         if (!gradient_.identity()) v = lower_times(context_, gradient_.template lower<double>(), const_view(v));
         Matrix<double> image(m.rows(), kProbes);
         gemm(context_, 1.0, weight_, Transpose::no, v, Transpose::no, 0.0, image.view());
         if (!input_.identity()) {
             image = lower_transposed_times(context_, input_.template lower<double>(), const_view(image));
         }
-        const double square = mean_square_error(context_, m, random_probes(m.cols(), ~options_.seed), std::move(image));
+        const double square = mean_square_error(context_, m, probes, std::move(image));
         const auto turned =
             static_cast<double>(right.rank()) * static_cast<double>(std::max(m.rows(), m.cols()) - right.rank());
         const double tail = right.relative_error * right.relative_error * squared_norm(context_, const_view(m));
-        return kNear * square * turned / (2 * tail);
+        const double entries = static_cast<double>(m.rows()) * static_cast<double>(m.cols());
+        return square * std::max(kNear * turned, entries) / (2 * tail);
     }
 
     /// W1 = W S_G V, W2 = V^T S_G^-1.

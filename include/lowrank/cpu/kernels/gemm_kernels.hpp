@@ -60,13 +60,13 @@ GemmTile<Element, Element> gemm_tile_for(Isa isa) {
     return {3, 1, 0, portable::gemm_tile<V, 3, 1>, portable::gemm_tile<V, 3, 1>};
 }
 
-#if LOWRANK_X86_KERNELS
 /// Whether a level multiplies integers in pairs faster than floats. AVX-512 alone does not: it has no such dot product,
 /// and a product and a sum take what two products of floats take.
 constexpr bool has_fixed_tile(Isa isa) {
     return isa == Isa::avx2 || isa >= Isa::avx512_vnni;
 }
 
+#if LOWRANK_X86_KERNELS
 /// The same for integers in pairs.
 inline GemmTile<float, avx2::Fixed::Packed> gemm_fixed_tile(Isa isa) {
     if (isa >= Isa::avx512_vnni) {
