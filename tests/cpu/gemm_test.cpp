@@ -3,11 +3,8 @@
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/repeated_operand.hpp>
 
-#if __has_include(<catch2/catch_all.hpp>)
-#include <catch2/catch_all.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
+#include "catch.hpp"
+#include "forward_reference.hpp"
 
 #include <array>
 #include <cmath>
@@ -28,14 +25,7 @@ using lowrank::cpu::ContextOptions;
 using lowrank::cpu::Isa;
 using lowrank::cpu::Operands;
 using lowrank::cpu::Transpose;
-
-std::vector<Isa> levels() {
-    std::vector<Isa> all;
-    for (const Isa isa : lowrank::cpu::kEveryIsa) {
-        if (isa <= lowrank::cpu::detect_isa()) all.push_back(isa);
-    }
-    return all;
-}
+using test::levels;
 
 template <class T>
 Matrix<T> random_matrix(std::int64_t rows, std::int64_t cols, unsigned seed) {

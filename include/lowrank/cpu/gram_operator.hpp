@@ -66,11 +66,9 @@ public:
         gemm(context_, scale_, a_, wide_ ? Transpose::no : Transpose::yes, y, Transpose::no, T{0}, gv.view());
         deflation_ = Deflation<T>(context_, v, gv);
         // A without them, as it is stored: then its rounding does not show them either.
-        Matrix<T> rest = Matrix<T>::uninitialized(a_.rows(), a_.cols());
-        context_.parallel_for(ceil_div(rest.rows(), kElementRows), [&](std::int64_t part) {
-            for (std::int64_t i = part * kElementRows; i < std::min((part + 1) * kElementRows, rest.rows()); ++i) {
-                for (std::int64_t j = 0; j < rest.cols(); ++j) rest(i, j) = scale_ * static_cast<T>(a_(i, j));
-            }
+        auto rest = Matrix<T>::uninitialized(a_.rows(), a_.cols());
+        this->for_rows(rest, [&](std::int64_t i) {
+            for (std::int64_t j = 0; j < rest.cols(); ++j) rest(i, j) = scale_ * static_cast<T>(a_(i, j));
         });
         gemm(context_, T{-1}, wide_ ? v : y, Transpose::no, wide_ ? y : v, Transpose::yes, T{1}, rest.view());
         form_gram(const_view(rest), T{1});

@@ -134,10 +134,10 @@ struct Fixed {
         const Result units = _mm512_castsi512_ps(load_packed(column_units));
         return _mm512_mul_ps(_mm512_mul_ps(_mm512_maskz_cvtepi32_ps(avx512::kAllLanes, sum), row_scale), units);
     }
-    LOWRANK_INLINE_AVX512_VNNI static Result broadcast(float value) { return _mm512_set1_ps(value); }
-    LOWRANK_INLINE_AVX512_VNNI static Result load(const float* from) { return _mm512_loadu_ps(from); }
-    LOWRANK_INLINE_AVX512_VNNI static void store(float* to, Result v) { _mm512_storeu_ps(to, v); }
-    LOWRANK_INLINE_AVX512_VNNI static Result fma(Result a, Result b, Result c) { return _mm512_fmadd_ps(a, b, c); }
+    LOWRANK_INLINE_AVX512_VNNI static Result broadcast(float value) { return avx512::Float::broadcast(value); }
+    LOWRANK_INLINE_AVX512_VNNI static Result load(const float* from) { return avx512::Float::load(from); }
+    LOWRANK_INLINE_AVX512_VNNI static void store(float* to, Result v) { avx512::Float::store(to, v); }
+    LOWRANK_INLINE_AVX512_VNNI static Result fma(Result a, Result b, Result c) { return avx512::Float::fma(a, b, c); }
 };
 
 }  // namespace lowrank::cpu::detail::avx512_vnni
