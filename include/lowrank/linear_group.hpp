@@ -1,9 +1,9 @@
 // lowrank - LinearGroup<T>: layers that share their input, such as q, k and v or gate and up, run as one.
 // SPDX-License-Identifier: MIT
 //
-// Y_i = layer_i(X) for every layer, dense or low-rank, in one parallel region: X is read and packed once, and the first
-// factors of all layers follow each other through one loop, so that small ones do not leave threads idle. What each Y_i
-// is, and its bits, are the same as from the layers' own forward().
+// Y_i = layer_i(X) for every layer, dense or low-rank, in one parallel region: X is converted once, if at all, and the
+// first factors of all layers follow each other through one loop, so that small ones do not leave threads idle. What
+// each Y_i is, and its bits, are the same as from the layers' own forward().
 //
 //     const lowrank::LinearGroup<lowrank::bf16> qkv(std::move(q_proj), std::move(k_proj), std::move(v_proj));
 //     qkv.forward(cpu, X, std::array{Q, K, V}, workspace);  // views of n x d_out_i, also of parts of one matrix

@@ -153,6 +153,71 @@ TEMPLATE_TEST_CASE("NaN and infinity come out where the sums have them, and nowh
     }
 }
 
+TEMPLATE_TEST_CASE("Padding does not turn an infinite result into NaN", "[forward]", float, bf16, f16) {
+    using T = TestType;
+    const T one{1.0F};
+    Matrix<T> w1(21, 19);
+    Matrix<T> w2(19, 35);
+    std::fill_n(w1.data(), w1.size(), one);
+    std::fill_n(w2.data(), w2.size(), one);
+    const LowRankLinear<T> layer(w1, w2, WeightLayout::in_out);
+    for (const Isa isa : levels()) {
+        const Context context({.threads = 1, .isa = isa});
+        for (const std::int64_t rows : {1, 2, 5, 17, 130}) {
+            Matrix<T> x(rows, 21);
+            std::fill_n(x.data(), x.size(), one);
+            x(rows - 1, 20) = T{std::numeric_limits<float>::infinity()};
+            const Matrix<T> y = layer.forward(context, x);
+            bool right = true;
+            for (std::int64_t i = 0; i < rows; ++i) {
+                for (std::int64_t j = 0; j < 35; ++j) {
+                    const auto value = static_cast<float>(y(i, j));
+                    right = right && (i + 1 < rows ? std::abs(value - 399) <= 1 : value > 0 && std::isinf(value));
+                }
+            }
+            CAPTURE(isa_name(isa), rows);
+            CHECK(right);
+        }
+    }
+}
+
+TEMPLATE_TEST_CASE("Results are equal in bits wherever the rows of X and Y lie", "[forward]", float, bf16, f16) {
+    using T = TestType;
+    // More of the inner dimension than a block, rows of several kinds of tiles, and more than a block of them.
+    constexpr std::int64_t kIn = 1100;
+    constexpr std::int64_t kOut = 96;
+    const Matrix<T> w1 = gaussian<T>(kIn, 40, 1);
+    const LowRankLinear<T> layer(w1, gaussian<T>(40, kOut, 2), WeightLayout::in_out);
+    const Linear<T> dense(w1, WeightLayout::in_out);
+    for (const Isa isa : levels()) {
+        const Context context({.threads = 2, .isa = isa});
+        for (const std::int64_t rows : {1, 3, 14, 30, 200}) {
+            const Matrix<T> x = gaussian<T>(rows, kIn, 3);
+            const Matrix<T> y = layer.forward(context, x);
+            const Matrix<T> z = dense.forward(context, x);
+            // One that is odd, and one in which rows fall into the same places of a cache.
+            for (const std::int64_t stride : {1103, 4096}) {
+                Matrix<T> wide(rows, stride);
+                for (std::int64_t i = 0; i < rows; ++i) std::copy_n(x.row(i), kIn, wide.row(i));
+                Matrix<T> to(rows, stride);
+                Workspace workspace;
+                layer.forward(context, wide.view().block(0, 0, rows, kIn), to.view().block(0, 0, rows, kOut),
+                              workspace);
+                bool equal = true;
+                for (std::int64_t i = 0; i < rows; ++i) {
+                    equal = equal && std::memcmp(to.row(i), y.row(i), kOut * sizeof(T)) == 0;
+                }
+                dense.forward(context, wide.view().block(0, 0, rows, kIn), to.view().block(0, 0, rows, 40), workspace);
+                for (std::int64_t i = 0; i < rows; ++i) {
+                    equal = equal && std::memcmp(to.row(i), z.row(i), 40 * sizeof(T)) == 0;
+                }
+                CAPTURE(isa_name(isa), rows, stride);
+                CHECK(equal);
+            }
+        }
+    }
+}
+
 TEST_CASE("Stored weights come back bit for bit, whatever their size and layout", "[forward]") {
     for (const auto& [rows, cols] : {std::array<std::int64_t, 2>{1, 1}, {7, 40}, {33, 16}, {2, 17}}) {
         Matrix<bf16> w(rows, cols);

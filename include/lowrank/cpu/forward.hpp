@@ -28,7 +28,7 @@ std::size_t forward_workspace_bytes(const Context& context, std::int64_t rows, s
     return static_cast<std::size_t>(detail::ForwardLayout<T>(context, rows, d_in, ranks).total);
 }
 
-/// Every layer's Y from one X, which is read and packed once. `ranks` as above, in the order of the layers.
+/// Every layer's Y from one X, which is converted once, if at all. `ranks` as above, in the order of the layers.
 template <Scalar T, Scalar Out>
 void forward_layers(const Context& context, MatrixView<const T> x, std::span<const ForwardLayer<T, Out>> layers,
                     std::span<const std::int64_t> ranks, std::span<std::byte> workspace) {

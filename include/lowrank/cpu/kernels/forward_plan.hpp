@@ -4,7 +4,8 @@
 
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/kernels/forward_kernels.hpp>
-#include <lowrank/cpu/kernels/pack.hpp>
+#include <lowrank/cpu/kernels/round_up.hpp>
+#include <lowrank/matrix.hpp>
 #include <lowrank/scalar.hpp>
 
 #include <algorithm>
@@ -16,19 +17,10 @@
 
 namespace lowrank::cpu::detail {
 
-// Entries of the inner dimension in a block: the reasons of kBlockSteps in gemm_run.hpp, and a multiple of every
-// panel's width, so that the panels of X W1 fall into one block each.
-inline constexpr std::int64_t kForwardBlockEntries = 384;
-
-// Rows of a block, at most: enough that the weights, which every block of rows reads again, take a small part of the
-// memory bandwidth (9 of 60 GB/s with two AVX512-BF16 cores at full rate, 2 to 3 of 15 with AVX2), and a block of the
-// inner dimension few enough, 168 KiB of float, for a second-level cache of 256 KiB or more.
-inline constexpr std::int64_t kForwardBlockRows = 112;
-
 // Panels in a chunk: a second-level cache of 256 KiB holds their part of the result.
 inline constexpr std::int64_t kForwardChunkPanels = 16;
 
-// Blocks of rows in flight: one is packed, one is in the first product, one in the second.
+// Blocks of rows in flight: one is copied, one is in the first product, one in the second.
 inline constexpr std::int64_t kForwardSlots = 3;
 
 // From so many rows on, X W1 is rounded to bf16 where that makes the second product a dot product. Below, memory is
@@ -36,12 +28,17 @@ inline constexpr std::int64_t kForwardSlots = 3;
 // FMA finish: 8 rows of a pair).
 inline constexpr std::int64_t kRoundedFromRows = 9;
 
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) {
-    return (a + b - 1) / b * b;
+// Rows so many bytes apart fall into the same places of a first-level cache: of 14 rows the kernels would find hardly
+// one there again. Such rows are copied. (Zen 5, whose sets hold 12 lines: 6 % of the kernels' rate; others hold 8.)
+inline constexpr std::int64_t kAliasingBytes = 4096;
+
+template <class T>
+bool aliases(MatrixView<T> rows) {
+    return rows.leading_dimension() * static_cast<std::int64_t>(sizeof(T)) % kAliasingBytes == 0;
 }
 
-/// One of the products: its kernels, and how the rows that they take are packed. A region holds one tile's rows: block
-/// after block of kForwardBlockEntries entries of the inner dimension.
+/// One of the products: its kernels, and how the rows that they take lie in memory where they are not X's own: in the
+/// order of the inner dimension, an entry being an element or a pair of bf16.
 template <class T>
 struct ForwardProduct {
     using C = compute_t<T>;
@@ -49,33 +46,30 @@ struct ForwardProduct {
     ForwardKernels<C> kernels;
     std::int64_t entry_bytes;
     std::int64_t step_entries;  ///< of one step of the weights
-    std::int64_t block_steps;
 
     explicit ForwardProduct(const ForwardKernels<C>& chosen)
         : kernels(chosen),
           entry_bytes(chosen.pairs ? 4 : static_cast<std::int64_t>(sizeof(C))),
-          step_entries(chosen.pairs ? 1 : kStoredPerStep<T>),
-          block_steps(kForwardBlockEntries / step_entries) {}
+          step_entries(chosen.pairs ? 1 : kStoredPerStep<T>) {}
 
-    [[nodiscard]] std::int64_t steps(std::int64_t depth) const {
-        return (depth + kStoredPerStep<T> - 1) / kStoredPerStep<T>;
-    }
+    [[nodiscard]] std::int64_t steps(std::int64_t depth) const { return ceil_div(depth, kStoredPerStep<T>); }
     [[nodiscard]] std::int64_t blocks(std::int64_t depth) const {
-        return std::max<std::int64_t>(1, (steps(depth) + block_steps - 1) / block_steps);
+        return std::max<std::int64_t>(1, ceil_div(steps(depth) * step_entries, kernels.block_entries));
     }
-    [[nodiscard]] std::int64_t block_bytes(std::int64_t depth, std::int64_t rows) const {
-        const std::int64_t entries = std::min(steps(depth), block_steps) * step_entries;
-        return round_up((entries * rows + kPackSlack) * entry_bytes, 64);
+    /// Of one block but the last, which may have less.
+    [[nodiscard]] std::int64_t block_steps(std::int64_t depth) const {
+        return round_up(ceil_div(steps(depth), blocks(depth)), kMaxForwardChains);
     }
-    /// Bytes of a tile's region.
-    [[nodiscard]] std::int64_t tile_bytes(std::int64_t depth, std::int64_t rows) const {
-        return blocks(depth) * block_bytes(depth, rows);
+    [[nodiscard]] std::int64_t step_bytes() const { return step_entries * entry_bytes; }
+    /// From one row to the next: whole panels of results fit in, and it is an odd number of cache lines, so that rows
+    /// do not contend for the same places of the caches.
+    [[nodiscard]] std::int64_t row_bytes(std::int64_t depth) const {
+        return (round_up(steps(depth) * step_bytes(), kLineBytes) / kLineBytes | 1) * kLineBytes;
     }
-    /// Row tiles in a block of rows.
-    [[nodiscard]] std::int64_t block_tiles() const { return kForwardBlockRows / kernels.main().rows; }
-    /// No less than the regions of `rows` rows together, however they are cut into tiles.
-    [[nodiscard]] std::int64_t bound_bytes(std::int64_t depth, std::int64_t rows) const {
-        return blocks(depth) * (block_bytes(depth, rows) + block_tiles() * (kPackSlack * entry_bytes + 64));
+    /// Whether the kernels read rows of X where they are.
+    [[nodiscard]] bool reads(MatrixView<const T> x) const {
+        const bool same = kernels.pairs ? x.cols() % 2 == 0 : std::is_same_v<T, C>;
+        return same && !aliases(x);
     }
 };
 
@@ -106,7 +100,7 @@ public:
           panel_bytes_(panel_size * static_cast<std::int64_t>(sizeof(T))),
           panels_(panels),
           parts_(std::max<std::int64_t>(1, tiles / panels)),
-          stride_((kStepBytes + parts_ - 1) / parts_),
+          stride_(ceil_div(kStepBytes, parts_)),
           part_bytes_(stride_ * steps) {}
 
     /// Bytes from what one step fetches to what the next does.
@@ -126,7 +120,7 @@ private:
 
 /// Progress of one block of rows: chunks done.
 struct ForwardProgress {
-    std::atomic<std::int64_t> packed;
+    std::atomic<std::int64_t> copied;
     std::atomic<std::int64_t> first;
     std::atomic<std::int64_t> second;
 };
@@ -141,30 +135,30 @@ struct ForwardLayout {
     std::int64_t padded;  ///< no less than the rows of a block's tiles together
     std::int64_t blocks;
     std::int64_t slots;
-    std::int64_t x_bytes;       ///< of one slot of packed X
+    std::int64_t x_bytes;       ///< of one slot of copied rows of X
     std::int64_t middle_bytes;  ///< of one slot of intermediates, all members together
     std::int64_t scratch_bytes;
     std::int64_t x_offset, middle_offset, scratch_offset, total;
 
     ForwardLayout(const Context& context, std::int64_t rows, std::int64_t d_in, std::span<const std::int64_t> ranks) {
         const ForwardProduct<T> first = first_product<T>(context);
-        block_rows = first.block_tiles() * first.kernels.main().rows;
-        blocks = (rows + block_rows - 1) / block_rows;
+        block_rows = first.kernels.block_tiles * first.kernels.main().rows;
+        blocks = ceil_div(rows, block_rows);
         slots = std::min(blocks, kForwardSlots);
         padded = std::min(round_up(rows, kMaxForwardRows), block_rows + kMaxForwardRows) + kMaxForwardRows;
-        x_bytes = first.bound_bytes(d_in, padded);
+        x_bytes = padded * first.row_bytes(d_in);
         middle_bytes = 0;
         for (const std::int64_t rank : ranks) middle_bytes += member_bytes(rank);
-        scratch_bytes = padded * kForwardChunkPanels * 64;
-        x_offset = round_up(blocks * static_cast<std::int64_t>(sizeof(ForwardProgress)), 64);
+        scratch_bytes = padded * kForwardChunkPanels * kLineBytes;
+        x_offset = round_up(blocks * static_cast<std::int64_t>(sizeof(ForwardProgress)), kLineBytes);
         middle_offset = x_offset + slots * x_bytes;
         scratch_offset = middle_offset + slots * middle_bytes;
-        total = scratch_offset + context.threads() * scratch_bytes + 64;  // to align the first of them
+        total = scratch_offset + context.threads() * scratch_bytes + kLineBytes;  // to align the first of them
     }
 
     /// Of one member's intermediate, in C or in pairs of bf16, which take half of it.
     [[nodiscard]] std::int64_t member_bytes(std::int64_t rank) const {
-        return ForwardProduct<T>(forward_kernels_for<T>(Isa::portable)).bound_bytes(rank, padded);
+        return padded * ForwardProduct<T>(forward_kernels_for<T>(Isa::portable)).row_bytes(rank);
     }
 };
 

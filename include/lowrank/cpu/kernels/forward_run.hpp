@@ -1,17 +1,19 @@
 // lowrank - one forward at work: the order in which threads share it.
 // SPDX-License-Identifier: MIT
 //
-// X is cut into blocks of rows. For each block X is packed, then come the chunks of the first product, whose results
-// are packed as the rows of the second, then the chunks of the second, whose results are stored in Y with the bias. All
-// of it happens in one parallel region, in the order of tickets as in gemm_run.hpp, with one block packed, one in the
-// first and one in the second product at a time, so that in practice no thread waits. With a single block they wait at
-// the two borders, and fetch their chunk's weights into the cache meanwhile. An element of Y is the same sum in the
-// same order whoever computes it.
+// X is cut into blocks of rows. For each block the rows that the kernels cannot read where they are get copied, then
+// come the chunks of the first product, whose results are the rows of the second, then the chunks of the second, whose
+// results are stored in Y with the bias. All of it happens in one parallel region, in the order of tickets as in
+// gemm_run.hpp, with one block copied, one in the first and one in the second product at a time, so that in practice no
+// thread waits. With a single block they wait at the two borders, and fetch their chunk's weights into the cache
+// meanwhile. An element of Y is the same sum in the same order whoever computes it.
 #pragma once
 
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/kernels/forward_plan.hpp>
-#include <lowrank/cpu/kernels/pack_rows.hpp>
+#include <lowrank/cpu/kernels/forward_product.hpp>
+#include <lowrank/cpu/kernels/forward_results.hpp>
+#include <lowrank/cpu/kernels/pack_row.hpp>
 #include <lowrank/cpu/kernels/wait.hpp>
 #include <lowrank/cpu/packed_weight.hpp>
 #include <lowrank/matrix.hpp>
@@ -47,12 +49,8 @@ inline constexpr std::int64_t kForwardGuidedRows = 64;
 // The least that few rows read of the weights for one ticket: 1 us of one core's memory bandwidth.
 inline constexpr std::int64_t kForwardChunkBytes = 32 * 1024;
 
-// How far ahead of its use one tile alone fetches the weights. Measured on Zen 5, bf16, 16 rows of 2560 x 2560 r 384:
-// 177 us without, 163, 141, 127, 128 us with 1, 2, 4, 8 KiB; one row: 78, 75, 76, 71, 71 us.
-inline constexpr std::int64_t kForwardAheadBytes = 4096;
-
-// Rows of a block that stay in the second-level cache whole, so that one panel after another can be finished.
-inline constexpr std::int64_t kForwardResidentBytes = 256 * 1024;
+// Rows that one ticket copies.
+inline constexpr std::int64_t kForwardCopyRows = 4;
 
 template <class T, class Out>
 class ForwardRun {
@@ -69,6 +67,7 @@ public:
           layout_(layout),
           first_(first_product<T>(context)),
           second_(second_product<T>(context, x.rows())),
+          direct_(first_.reads(x)),
           store_(store_rows_for<C, Out>(isa_)),
           memory_(workspace) {
         double weights = 0;
@@ -93,7 +92,7 @@ private:
     [[nodiscard]] ForwardProgress& progress(std::int64_t block) const {
         return reinterpret_cast<ForwardProgress*>(memory_)[block];
     }
-    [[nodiscard]] std::byte* packed_x(std::int64_t block) const {
+    [[nodiscard]] std::byte* copied_x(std::int64_t block) const {
         return memory_ + layout_.x_offset + block % layout_.slots * layout_.x_bytes;
     }
     [[nodiscard]] std::byte* middle(std::int64_t block, const Member& of) const {
@@ -107,11 +106,6 @@ private:
     [[nodiscard]] std::int64_t rows(std::int64_t block) const {
         return std::min(layout_.block_rows, x_.rows() - block * layout_.block_rows);
     }
-    [[nodiscard]] std::int64_t tiles(std::int64_t block) const {
-        std::int64_t count = 0;
-        for (std::int64_t row = 0; row < rows(block); row += tile(block, row).rows) ++count;
-        return count;
-    }
     [[nodiscard]] const ForwardTile<C>& tile(std::int64_t block, std::int64_t row) const {
         return first_.kernels.for_rows(rows(block) - row);
     }
@@ -124,14 +118,14 @@ private:
 
     /// The size of the chunk that begins at a panel. Few rows wait for memory, which is fastest when each thread reads
     /// a long way in sequence: chunks take what a thread's share would be of half of what is left (guided scheduling,
-    /// Polychronopoulos and Kuck 1987). Many rows take kForwardChunkPanels, or fewer if threads would idle.
+    /// Polychronopoulos and Kuck 1987). Many rows, which each chunk reads again, take chunks as large as they may be
+    /// with equally many for every thread.
     [[nodiscard]] std::int64_t chunk_size(const PackedWeight<T>& w, std::int64_t begin) const {
         const std::int64_t left = w.panels() - begin;
         if (workers_ == 1) return std::min(left, kForwardChunkPanels);
         if (x_.rows() > kForwardGuidedRows) {
-            const std::int64_t even =
-                round_up(std::max<std::int64_t>(1, w.panels() / (8 * workers_)), kMaxForwardPanels);
-            return std::min({left, kForwardChunkPanels, even});
+            const std::int64_t rounds = ceil_div(w.panels(), kForwardChunkPanels * workers_);
+            return std::min(left, round_up(ceil_div(w.panels(), rounds * workers_), kMaxForwardPanels));
         }
         const std::int64_t panel_bytes =
             std::max<std::int64_t>(1, w.panel_size()) * static_cast<std::int64_t>(sizeof(T));
@@ -165,7 +159,7 @@ private:
         std::int64_t begin = 0;
         std::int64_t end = 0;
         std::int64_t group =
-            -1;  // 3 b packs block b, 3 b + 1 is the first product of b - 1, 3 b + 2 the second of b - 2
+            -1;  // 3 b copies block b, 3 b + 1 is the first product of b - 1, 3 b + 2 the second of b - 2
         const std::int64_t groups = 3 * (layout_.blocks + 2);
         for (;;) {
             const std::int64_t ticket = next_.fetch_add(1, std::memory_order_relaxed);
@@ -177,7 +171,7 @@ private:
             const std::int64_t chunk = ticket - begin;
             const std::int64_t block = group / 3 - group % 3;
             switch (group % 3) {
-                case 0: pack(block, chunk); break;
+                case 0: copy(block, chunk); break;
                 case 1: first(block, chunk, scratch); break;
                 default: second(block, chunk, scratch); break;
             }
@@ -188,49 +182,68 @@ private:
         const std::int64_t block = group / 3 - group % 3;
         if (block < 0 || block >= layout_.blocks) return 0;
         switch (group % 3) {
-            case 0: return tiles(block) * first_.blocks(x_.cols());
+            case 0: return ceil_div(copied_to(block) - copied_from(block), kForwardCopyRows);
             case 1: return first_chunks_;
             default: return second_chunks_;
         }
     }
 
-    void pack(std::int64_t block, std::int64_t chunk) {
+    /// The rows of a block that are copied: all, or those of a last tile that has more rows than are left.
+    [[nodiscard]] std::int64_t copied_from(std::int64_t block) const {
+        std::int64_t row = 0;
+        while (direct_ && row < rows(block) && row + tile(block, row).rows <= rows(block)) row += tile(block, row).rows;
+        return row;
+    }
+    [[nodiscard]] std::int64_t copied_to(std::int64_t block) const {
+        std::int64_t row = 0;
+        while (row < rows(block)) row += tile(block, row).rows;
+        return row;
+    }
+    void copy(std::int64_t block, std::int64_t chunk) {
         if (block >= layout_.slots) wait_for(progress(block - layout_.slots).first, first_chunks_);
-        const std::int64_t depth_blocks = first_.blocks(x_.cols());
-        const std::int64_t row = chunk / depth_blocks * first_.kernels.main().rows;
-        const std::int64_t width = tile(block, row).rows;
-        const std::int64_t step = chunk % depth_blocks * first_.block_steps;
-        const std::int64_t entries = std::min(first_.block_steps, first_.steps(x_.cols()) - step) * first_.step_entries;
-        const std::int64_t k = step * kStoredPerStep<T>;
-        const PackSource<T> source{x_.row(block * layout_.block_rows + row) + k, x_.leading_dimension(), false,
-                                   std::min(width, rows(block) - row),
-                                   std::min(first_.block_steps * kStoredPerStep<T>, x_.cols() - k)};
-        std::byte* to = packed_x(block) +
-                        chunk / depth_blocks * first_.tile_bytes(x_.cols(), first_.kernels.main().rows) +
-                        chunk % depth_blocks * first_.block_bytes(x_.cols(), width);
-        if constexpr (std::is_same_v<T, bf16>) {
-            if (first_.kernels.pairs) {
-                pack_rows(isa_, source, static_cast<int>(width), entries, reinterpret_cast<std::uint32_t*>(to));
-            } else {
-                pack_rows(isa_, source, static_cast<int>(width), entries, reinterpret_cast<C*>(to));
+        const std::int64_t begin = copied_from(block) + chunk * kForwardCopyRows;
+        const std::int64_t end = std::min(begin + kForwardCopyRows, copied_to(block));
+        const std::int64_t row_bytes = first_.row_bytes(x_.cols());
+        const std::int64_t entries = first_.steps(x_.cols()) * first_.step_entries;
+        for (std::int64_t row = begin; row < end; ++row) {
+            std::byte* to = copied_x(block) + row * row_bytes;
+            if (row >= rows(block)) {
+                std::memset(to, 0, static_cast<std::size_t>(row_bytes));
+                continue;
             }
-        } else {
-            pack_rows(isa_, source, static_cast<int>(width), entries, reinterpret_cast<C*>(to));
+            const T* from = x_.row(block * layout_.block_rows + row);
+            if constexpr (std::is_same_v<T, bf16>) {
+                if (first_.kernels.pairs) {
+                    pack_row(isa_, from, x_.cols(), entries, reinterpret_cast<std::uint32_t*>(to));
+                    continue;
+                }
+            }
+            pack_row(isa_, from, x_.cols(), entries, reinterpret_cast<C*>(to));
         }
-        progress(block).packed.fetch_add(1, std::memory_order_release);
+        progress(block).copied.fetch_add(1, std::memory_order_release);
+    }
+
+    /// Rows of X for a tile of `count`.
+    [[nodiscard]] ForwardRows x_rows(std::int64_t block, std::int64_t row, std::int64_t count) const {
+        if (direct_ && row + count <= rows(block)) {
+            return {reinterpret_cast<const std::byte*>(x_.row(block * layout_.block_rows + row)),
+                    x_.leading_dimension() * static_cast<std::int64_t>(sizeof(T))};
+        }
+        const std::int64_t row_bytes = first_.row_bytes(x_.cols());
+        return {copied_x(block) + row * row_bytes, row_bytes};
     }
 
     void first(std::int64_t block, std::int64_t chunk, C* scratch) {
         const auto [of, panel, end] = chunk_at(false, chunk);
         const Member& member = *of;
-        await(progress(block).packed, size(3 * block), *member.first, panel, end);
+        await(progress(block).copied, size(3 * block), *member.first, panel, end);
+        const auto from = [&](std::int64_t row, std::int64_t count) { return x_rows(block, row, count); };
         if (member.second != nullptr) {
             if (block >= layout_.slots) wait_for(progress(block - layout_.slots).second, second_chunks_);
-            multiply(first_, block, packed_x(block), *member.first, panel, end, scratch,
-                     PackTile{this, block, member.first->cols(), middle(block, member)});
+            const ForwardMiddle<T> results(isa_, second_, member.first->cols(), middle(block, member));
+            multiply_panels(first_, rows(block), from, *member.first, panel, end, scratch, results);
         } else {
-            multiply(first_, block, packed_x(block), *member.first, panel, end, scratch,
-                     StoreTile{this, block, &member});
+            multiply_panels(first_, rows(block), from, *member.first, panel, end, scratch, output(block, member));
         }
         progress(block).first.fetch_add(1, std::memory_order_release);
     }
@@ -239,9 +252,17 @@ private:
         const auto [of, panel, end] = chunk_at(true, chunk);
         const Member& member = *of;
         await(progress(block).first, first_chunks_, *member.second, panel, end);
-        multiply(second_, block, middle(block, member), *member.second, panel, end, scratch,
-                 StoreTile{this, block, &member});
+        const std::byte* data = middle(block, member);
+        const std::int64_t row_bytes = second_.row_bytes(member.first->cols());
+        const auto from = [&](std::int64_t row, std::int64_t /*count*/) {
+            return ForwardRows{data + row * row_bytes, row_bytes};
+        };
+        multiply_panels(second_, rows(block), from, *member.second, panel, end, scratch, output(block, member));
         progress(block).second.fetch_add(1, std::memory_order_release);
+    }
+
+    [[nodiscard]] ForwardOutput<C, Out> output(std::int64_t block, const Member& member) const {
+        return {member.y.block(block * layout_.block_rows, 0, rows(block), member.y.cols()), member.bias, store_};
     }
 
     /// Waits, and fetches the weights of panels [panel, end) meanwhile.
@@ -251,141 +272,10 @@ private:
         const auto* from = reinterpret_cast<const std::byte*>(w.panel(panel));
         const auto bytes =
             std::min(kForwardChunkBytes, (end - panel) * w.panel_size() * static_cast<std::int64_t>(sizeof(T)));
-        for (std::int64_t i = 0; i < bytes && count.load(std::memory_order_relaxed) < target; i += 64) {
+        for (std::int64_t i = 0; i < bytes && count.load(std::memory_order_relaxed) < target; i += kLineBytes) {
             prefetch(from + i);
         }
         wait_for(count, target);
-    }
-
-    /// Where a product's tiles go: into Y.
-    struct StoreTile {
-        const ForwardRun* run;
-        std::int64_t block;
-        const Member* member;
-
-        [[nodiscard]] Out* at(std::int64_t row, std::int64_t column) const {
-            return member->y.row(block * run->layout_.block_rows + row) + column;
-        }
-        /// Before the sums of a tile are done: fetches what they will overwrite.
-        void expect(std::int64_t row, std::int64_t count, std::int64_t column, std::int64_t columns) const {
-            constexpr std::int64_t kLine = 64 / sizeof(Out);
-            for (std::int64_t i = 0; i < count; ++i) {
-                for (std::int64_t j = 0; j < columns; j += kLine) prefetch(at(row + i, column + j));
-            }
-        }
-        void operator()(std::int64_t row, std::int64_t count, std::int64_t column, std::int64_t columns, const C* c,
-                        std::int64_t ldc) const {
-            run->store_(c, ldc, member->bias == nullptr ? nullptr : member->bias + column, count, columns,
-                        at(row, column), member->y.leading_dimension());
-        }
-    };
-    /// Or into the rows of the second product.
-    struct PackTile {
-        const ForwardRun* run;
-        std::int64_t block;
-        std::int64_t rank;
-        std::byte* to;
-
-        void expect(std::int64_t, std::int64_t, std::int64_t, std::int64_t) const {}
-        void operator()(std::int64_t row, std::int64_t count, std::int64_t column, std::int64_t columns, const C* c,
-                        std::int64_t ldc) const {
-            run->pack_middle(block, row, count, column, columns, c, ldc, rank, to);
-        }
-    };
-
-    /// Hands panels [panel, end) of the product of a block of rows with w to `finish`, tile by tile.
-    template <class Finish>
-    void multiply(const ForwardProduct<T>& product, std::int64_t block, const std::byte* a, const PackedWeight<T>& w,
-                  std::int64_t panel, std::int64_t end, C* scratch, const Finish& finish) const {
-        constexpr std::int64_t kWidth = PackedWeight<T>::kWidth;
-        const std::int64_t depth = w.rows();
-        const std::int64_t tile_bytes = product.tile_bytes(depth, product.kernels.main().rows);
-        const std::int64_t row_count = rows(block);
-        const std::int64_t tile_count = tiles(block);
-        const bool one_tile = tile_count == 1;
-        const std::int64_t group = one_tile ? tile(block, 0).panels : product.kernels.main().panels;
-        const bool resident =
-            one_tile || product.blocks(depth) == 1 || tile_count * tile_bytes <= kForwardResidentBytes;
-        const std::int64_t pass = resident ? group : std::min(end - panel, kForwardChunkPanels);
-        const std::int64_t ldc = pass * kWidth;
-        for (; panel < end; panel += pass) {
-            const std::int64_t pass_end = std::min(panel + pass, end);
-            for (std::int64_t k = 0; k < product.blocks(depth); ++k) {
-                const std::int64_t step = k * product.block_steps;
-                const std::int64_t steps = std::min(product.block_steps, product.steps(depth) - step);
-                for (std::int64_t p = panel; p < pass_end; p += group) {
-                    const T* weights = w.panel(p) + step * kWidth * kStoredPerStep<T>;
-                    const std::int64_t panels = std::min(group, pass_end - p);
-                    const T* next = one_tile ? weights + kForwardAheadBytes / static_cast<std::int64_t>(sizeof(T))
-                                             : following(product, w, k, p, group, panel, pass_end);
-                    const ForwardAhead<T> ahead(next, w.panel_size(), panels, steps, tile_count);
-                    std::int64_t index = 0;
-                    for (std::int64_t row = 0; row < row_count; ++index) {
-                        const ForwardTile<C>& tile = product.kernels.for_rows(row_count - row);
-                        const std::byte* from = a + index * tile_bytes + k * product.block_bytes(depth, tile.rows);
-                        C* c = scratch + row * ldc + (p - panel) * kWidth;
-                        const std::int64_t count = std::min<std::int64_t>(tile.rows, row_count - row);
-                        const std::int64_t columns = std::min(panels * kWidth, w.cols() - p * kWidth);
-                        const bool last = k + 1 == product.blocks(depth);
-                        if (last) finish.expect(row, count, p * kWidth, columns);
-                        if (tile.panels == panels) {
-                            tile.wide(steps, from, weights, w.panel_size(), ahead.of(index), ahead.stride(), c, ldc,
-                                      k > 0);
-                        } else {
-                            for (std::int64_t q = 0; q < panels; ++q) {
-                                tile.narrow(steps, from, weights + q * w.panel_size(), 0, ahead.of(index),
-                                            ahead.stride(), c + q * kWidth, ldc, k > 0);
-                            }
-                        }
-                        if (last) finish(row, count, p * kWidth, columns, c, ldc);
-                        row += tile.rows;
-                    }
-                }
-            }
-        }
-    }
-
-    /// The weights after block k of panel p in the order of a pass, where another follows.
-    static const T* following(const ForwardProduct<T>& product, const PackedWeight<T>& w, std::int64_t k,
-                              std::int64_t p, std::int64_t group, std::int64_t pass_begin, std::int64_t pass_end) {
-        constexpr std::int64_t kStep = PackedWeight<T>::kWidth * kStoredPerStep<T>;
-        if (p + group < pass_end) return w.panel(p + group) + k * product.block_steps * kStep;
-        if (k + 1 < product.blocks(w.rows())) return w.panel(pass_begin) + (k + 1) * product.block_steps * kStep;
-        return w.panel(std::min(pass_end, w.panels() - 1));
-    }
-
-    /// Packs columns of X W1 as the second product takes its rows.
-    void pack_middle(std::int64_t block, std::int64_t row, std::int64_t count, std::int64_t column,
-                     std::int64_t columns, const C* c, std::int64_t ldc, std::int64_t rank, std::byte* to) const {
-        constexpr std::int64_t kWidth = PackedWeight<T>::kWidth;
-        const std::int64_t width = tile(block, row).rows;
-        to += row / first_.kernels.main().rows * second_.tile_bytes(rank, first_.kernels.main().rows);
-        // One panel at a time: it lies within one block of entries.
-        for (std::int64_t j = 0; j < columns; j += kWidth) {
-            alignas(64) std::array<std::byte, (kMaxForwardRows * kWidth + kPackSlack) * sizeof(C)> packed;
-            const std::int64_t depth = std::min(kWidth, columns - j);
-            const std::int64_t entries = second_.steps(depth) * second_.step_entries;
-            const PackSource<C> source{c + j, ldc, false, count, depth};
-            pack_middle_panel(source, static_cast<int>(width), entries, packed.data());
-            const std::int64_t entry = second_.steps(column + j) * second_.step_entries;
-            std::memcpy(to + entry / kForwardBlockEntries * second_.block_bytes(rank, width) +
-                            entry % kForwardBlockEntries * width * second_.entry_bytes,
-                        packed.data(), static_cast<std::size_t>(entries * width * second_.entry_bytes));
-        }
-    }
-    void pack_middle_panel(const PackSource<C>& source, int width, std::int64_t entries, std::byte* to) const {
-        if constexpr (std::is_same_v<T, bf16>) {
-            if (second_.kernels.pairs) {
-                constexpr std::int64_t kWidth = PackedWeight<T>::kWidth;
-                std::array<bf16, kMaxForwardRows * kWidth> rounded;
-                store_rows_for<C, bf16>(isa_)(source.data, source.stride, nullptr, source.lanes, source.depth,
-                                              rounded.data(), kWidth);
-                const PackSource<bf16> pairs{rounded.data(), kWidth, false, source.lanes, source.depth};
-                pack_rows(isa_, pairs, width, entries, reinterpret_cast<std::uint32_t*>(to));
-                return;
-            }
-        }
-        pack_rows(isa_, source, width, entries, reinterpret_cast<C*>(to));
     }
 
     Isa isa_;
@@ -394,6 +284,7 @@ private:
     ForwardLayout<T> layout_;
     ForwardProduct<T> first_;
     ForwardProduct<T> second_;
+    bool direct_;  ///< the kernels read X where it is
     StoreRows<C, Out> store_;
     std::byte* memory_;
     std::int64_t workers_ = 1;

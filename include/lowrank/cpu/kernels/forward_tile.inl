@@ -2,22 +2,38 @@
 // LOWRANK_TARGET as the level's attribute: the one source of all levels. No include guard on purpose.
 // SPDX-License-Identifier: MIT
 
-/// c = a w, or c + a w, for a tile of kRows x (kPanels * kPanelWidth). `a_bytes` are the packed rows (see pack_rows),
-/// `w_bytes` `steps` steps of kPanels panels of a PackedWeight, which lie `panel_stride` elements apart. The sum is
-/// split by kChains, so that few rows do not wait for each other's additions. Each step fetches a cache line, the first
-/// at `ahead`, each of the others `ahead_stride` bytes behind the last.
-template <class V, int kRows, int kPanels, int kChains>
-LOWRANK_TARGET void forward_tile(std::int64_t steps, const void* a_bytes, const void* w_bytes,
+/// An entry of a row, wherever it lies: X need not be aligned as pairs of its elements are.
+template <class V>
+LOWRANK_INLINE typename V::Operand broadcast_entry(const std::byte* from) {
+    typename V::Packed entry;
+    std::memcpy(&entry, from, sizeof(entry));
+    return V::broadcast_packed(&entry);
+}
+
+/// c = a w, or c + a w unless c is rounded, for a tile of kRows x (kPanels * kPanelWidth). The rows of a lie `a_stride`
+/// bytes apart, each in the order of the inner dimension; `w_bytes` are `steps` steps of kPanels panels of a
+/// PackedWeight, which lie `panel_stride` elements apart. The sum is split by kChains, so that few rows do not wait for
+/// each other's additions. Each step fetches a cache line, the first at `ahead`, each of the others `ahead_stride`
+/// bytes behind the last.
+template <class V, int kRows, int kPanels, int kChains, class Result = typename V::Element>
+LOWRANK_TARGET void forward_tile(std::int64_t steps, const std::byte* a, std::int64_t a_stride, const void* w_bytes,
                                  std::int64_t panel_stride, const std::byte* ahead, std::int64_t ahead_stride,
-                                 typename V::Element* c, std::int64_t ldc, bool accumulate) {
+                                 void* c_bytes, std::int64_t ldc, bool accumulate) {
     using Element = typename V::Element;
     constexpr int kStepElements = kStoredPerStep<typename V::Stored>;
     constexpr int kWidth = V::kWidth;
     constexpr int kPerPanel = kPanelWidth<Element> / kWidth;
     constexpr int kVectors = kPanels * kPerPanel;
     constexpr int kStepWeights = kPanelWidth<Element> * kStepElements;
-    const auto* a = static_cast<const typename V::Packed*>(a_bytes);
+    constexpr std::int64_t kEntryBytes = sizeof(typename V::Packed);
+    // An x86 address is a register and another times 1 or 2: so each register serves three rows.
+    constexpr int kRowsPerBase = 3;
+    constexpr int kBases = (kRows + kRowsPerBase - 1) / kRowsPerBase;
     const auto* w = static_cast<const typename V::Stored*>(w_bytes);
+    auto* c = static_cast<Result*>(c_bytes);
+    const std::byte* bases[kBases];
+    LOWRANK_UNROLL
+    for (int i = 0; i < kBases; ++i) bases[i] = a + kRowsPerBase * i * a_stride;
     typename V::Vector sums[kChains][kRows][kVectors];
     LOWRANK_UNROLL
     for (int s = 0; s < kChains; ++s) {
@@ -29,6 +45,8 @@ LOWRANK_TARGET void forward_tile(std::int64_t steps, const void* a_bytes, const 
     }
     std::int64_t k = 0;
     for (; k + kChains <= steps; k += kChains) {
+        LOWRANK_UNROLL
+        for (int i = 0; i < kBases; ++i) LOWRANK_KEEP_IN_REGISTER(bases[i]);
         LOWRANK_UNROLL
         for (int s = 0; s < kChains; ++s) {
             prefetch(ahead + (k + s) * ahead_stride);
@@ -43,7 +61,8 @@ LOWRANK_TARGET void forward_tile(std::int64_t steps, const void* a_bytes, const 
                 }
                 LOWRANK_UNROLL
                 for (int i = 0; i < kRows; ++i) {
-                    const typename V::Operand row = V::broadcast_packed(a + (s * V::kDepth + d) * kRows + i);
+                    const typename V::Operand row = broadcast_entry<V>(
+                        bases[i / kRowsPerBase] + (i % kRowsPerBase) * a_stride + (s * V::kDepth + d) * kEntryBytes);
                     LOWRANK_UNROLL
                     for (int j = 0; j < kVectors; ++j) {
                         sums[s][i][j] = V::multiply_add(row, columns[j], sums[s][i][j]);
@@ -51,7 +70,8 @@ LOWRANK_TARGET void forward_tile(std::int64_t steps, const void* a_bytes, const 
                 }
             }
         }
-        a += kChains * V::kDepth * kRows;
+        LOWRANK_UNROLL
+        for (int i = 0; i < kBases; ++i) bases[i] += kChains * V::kDepth * kEntryBytes;
         w += kChains * kStepWeights;
     }
     for (; k < steps; ++k) {
@@ -63,11 +83,14 @@ LOWRANK_TARGET void forward_tile(std::int64_t steps, const void* a_bytes, const 
                     V::load_stored(w + (j / kPerPanel) * panel_stride + (j % kPerPanel) * kWidth * kStepElements, d);
                 LOWRANK_UNROLL
                 for (int i = 0; i < kRows; ++i) {
-                    sums[0][i][j] = V::multiply_add(V::broadcast_packed(a + d * kRows + i), column, sums[0][i][j]);
+                    const typename V::Operand row =
+                        broadcast_entry<V>(bases[i / kRowsPerBase] + (i % kRowsPerBase) * a_stride + d * kEntryBytes);
+                    sums[0][i][j] = V::multiply_add(row, column, sums[0][i][j]);
                 }
             }
         }
-        a += V::kDepth * kRows;
+        LOWRANK_UNROLL
+        for (int i = 0; i < kBases; ++i) bases[i] += V::kDepth * kEntryBytes;
         w += kStepWeights;
     }
     LOWRANK_UNROLL
@@ -76,8 +99,12 @@ LOWRANK_TARGET void forward_tile(std::int64_t steps, const void* a_bytes, const 
         for (int j = 0; j < kVectors; ++j) {
             LOWRANK_UNROLL
             for (int s = 1; s < kChains; ++s) sums[0][i][j] = V::add(sums[0][i][j], sums[s][i][j]);
-            Element* to = c + i * ldc + j * kWidth;
-            V::store(to, accumulate ? V::add(V::load(to), sums[0][i][j]) : sums[0][i][j]);
+            Result* to = c + i * ldc + j * kWidth;
+            if constexpr (std::is_same_v<Result, Element>) {
+                V::store(to, accumulate ? V::add(V::load(to), sums[0][i][j]) : sums[0][i][j]);
+            } else {
+                V::store_as(to, sums[0][i][j]);
+            }
         }
     }
 }

@@ -9,6 +9,7 @@
 #include <lowrank/cpu/kernels/pack.hpp>
 #include <lowrank/cpu/kernels/pack_fixed.hpp>
 #include <lowrank/cpu/kernels/panel.hpp>
+#include <lowrank/cpu/kernels/round_up.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -20,10 +21,6 @@ namespace lowrank::cpu::detail {
 // work) and one of A (14 x 4 x 384 = 21 KiB) come from the second-level cache in turn; below 256 the reading and
 // writing of C shows, above 512 the panels leave the first-level cache of AVX2's tile.
 inline constexpr std::int64_t kBlockSteps = 384;
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-    return (a + b - 1) / b;
-}
 
 /// How PackedFrom packs: values of P as pack.hpp converts them.
 template <class P>

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: MIT
 //
 // A panel holds `width` rows of op(A), or columns of op(B): for each step of the inner dimension the `width` values
-// side by side. A step is one element, or two bf16 of which the last is zero where the inner dimension is odd; wider
-// elements are rounded to bf16 then. pack_fixed.hpp packs two integers of 16 bits per step by the same loops.
+// side by side. A step is one element, or two bf16 of which the last is zero where the inner dimension is odd.
+// pack_fixed.hpp packs two integers of 16 bits per step by the same loops.
 // Lanes beyond the matrix hold finite copies of others or zero: what is computed from them is not stored.
 #pragma once
 
@@ -23,7 +23,7 @@ namespace lowrank::cpu::detail {
 inline constexpr int kPackSlack = 8;
 
 // How far ahead of its use a lane is fetched: the prefetchers of some processors follow fewer lanes than a panel has.
-// Measured on Zen 5, 512 rows of X as 16 bits: packing takes 2 % of a forward less.
+// Measured on Zen 5, when 512 rows of X were packed so: 2 % of a forward.
 inline constexpr std::int64_t kPackAheadBytes = 512;
 
 /// Part of an operand, seen as lanes (rows of op(A), columns of op(B)) and steps of the inner dimension.
@@ -54,12 +54,8 @@ inline constexpr int kElementsPerStep = std::is_same_v<P, std::uint32_t> ? 2 : 1
 template <class S, class P>
 P packed_value(const PackSource<S>& source, std::int64_t lane, std::int64_t step) {
     if constexpr (kElementsPerStep<S, P> == 2) {
-        const auto bits = [](S value) -> std::uint32_t {
-            if constexpr (std::is_same_v<S, bf16>) return value.bits;
-            return bf16(static_cast<float>(value)).bits;
-        };
-        const std::uint32_t low = bits(source.at(lane, 2 * step));
-        const std::uint32_t high = 2 * step + 1 < source.depth ? bits(source.at(lane, 2 * step + 1)) : 0U;
+        const std::uint32_t low = source.at(lane, 2 * step).bits;
+        const std::uint32_t high = 2 * step + 1 < source.depth ? source.at(lane, 2 * step + 1).bits : 0U;
         return low | high << 16;
     } else {
         return static_cast<P>(source.at(lane, step));
@@ -135,12 +131,6 @@ struct PackLanes<std::uint32_t> : PackLanes<float> {
     LOWRANK_INLINE_AVX2 static Vector load(const bf16* from, int /*lane*/) {
         return _mm256_castsi256_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     }
-    template <class S>
-    LOWRANK_INLINE_AVX2 static Vector load(const S* from, int /*lane*/) {
-        const __m256i low = _mm256_srli_epi32(rounded(from), 16);
-        const __m256i high = _mm256_srli_epi32(rounded(from + 8), 16);
-        return _mm256_castsi256_ps(_mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8));
-    }
     LOWRANK_INLINE_AVX2 static Vector interleave(const bf16* first, const bf16* second, int /*lane*/) {
         const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(first));
         const __m128i b =
@@ -148,23 +138,8 @@ struct PackLanes<std::uint32_t> : PackLanes<float> {
         return _mm256_castsi256_ps(_mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b)));
     }
     template <class S>
-    LOWRANK_INLINE_AVX2 static Vector interleave(const S* first, const S* second, int /*lane*/) {
-        const __m256i low = _mm256_srli_epi32(rounded(first), 16);
-        const __m256i high = second == nullptr ? _mm256_setzero_si256() : rounded(second);
-        return _mm256_castsi256_ps(_mm256_blend_epi16(low, high, 0xaa));
-    }
-    template <class S>
     static std::uint32_t value(const PackSource<S>& source, std::int64_t lane, std::int64_t step) {
         return packed_value<S, std::uint32_t>(source, lane, step);
-    }
-
-private:
-    /// Eight elements as float bits of which the upper halves are the nearest bf16, ties to even; finite ones only.
-    template <class S>
-    LOWRANK_INLINE_AVX2 static __m256i rounded(const S* from) {
-        const __m256i bits = _mm256_castps_si256(PackLanes<float>::load(from));
-        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-        return _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
     }
 };
 

@@ -27,7 +27,7 @@ struct Float {
     LOWRANK_INLINE_AVX2 static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
 
     LOWRANK_INLINE_AVX2 static Operand load_packed(const float* from) { return load(from); }
-    LOWRANK_INLINE_AVX2 static Operand broadcast_packed(const float* from) { return _mm256_broadcast_ss(from); }
+    LOWRANK_INLINE_AVX2 static Operand broadcast_packed(const float* from) { return _mm256_set1_ps(*from); }
     /// fma(a, b, c) in c's register. Of the intrinsic GCC 12 may put the sum into a's and move it back, and where the
     /// sums fill the registers, as with weights in pairs of bf16, spill them: that took 30 % of such a product's time.
     LOWRANK_INLINE_AVX2 static Vector multiply_add(Operand a, Operand b, Vector c) {
@@ -127,7 +127,7 @@ struct Double {
     LOWRANK_INLINE_AVX2 static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_pd(a, b, c); }
 
     LOWRANK_INLINE_AVX2 static Operand load_packed(const double* from) { return load(from); }
-    LOWRANK_INLINE_AVX2 static Operand broadcast_packed(const double* from) { return _mm256_broadcast_sd(from); }
+    LOWRANK_INLINE_AVX2 static Operand broadcast_packed(const double* from) { return _mm256_set1_pd(*from); }
     LOWRANK_INLINE_AVX2 static Vector multiply_add(Operand a, Operand b, Vector c) { return fma(a, b, c); }
 
     using Stored = double;

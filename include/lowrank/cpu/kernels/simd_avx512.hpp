@@ -47,7 +47,6 @@ struct Float {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
                             _mm512_maskz_cvtps_ph(kAllLanes, v, _MM_FROUND_TO_NEAREST_INT));
     }
-    // The instruction for this, of AVX512-BF16, takes subnormals as zero.
     LOWRANK_INLINE_AVX512 static void store_as(bf16* to, Vector v) {
         const __m512i bits = _mm512_castps_si512(v);
         const __m512i odd = _mm512_and_si512(_mm512_maskz_srli_epi32(kAllLanes, bits, 16), _mm512_set1_epi32(1));
@@ -144,6 +143,17 @@ struct Fixed {
 
 namespace lowrank::cpu::detail::avx512_bf16 {
 
+/// Rounds to bf16 by the instruction, which takes subnormals as zero: where there are any, as the level below does.
+struct Float : avx512::Float {
+    using avx512::Float::store_as;
+    LOWRANK_INLINE_AVX512_BF16 static void store_as(bf16* to, Vector v) {
+        constexpr int kSubnormal = 0x20;
+        if (_mm512_fpclass_ps_mask(v, kSubnormal) != 0) return avx512::Float::store_as(to, v);
+        const __m256bh rounded = _mm512_cvtneps_pbh(v);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<const __m256i&>(rounded));
+    }
+};
+
 /// Two consecutive bf16 of the inner dimension, the first in the lower half.
 using Bf16Pair = std::uint32_t;
 
@@ -177,6 +187,7 @@ struct Dot {
     LOWRANK_INLINE_AVX512_BF16 static Operand load_stored(const bf16* from, int /*d*/) {
         return _mm512_loadu_si512(from);
     }
+    LOWRANK_INLINE_AVX512_BF16 static void store_as(bf16* to, Vector v) { Float::store_as(to, v); }
 };
 
 }  // namespace lowrank::cpu::detail::avx512_bf16

@@ -39,6 +39,13 @@
 #define LOWRANK_UNROLL
 #endif
 
+// The value of a variable is one that the compiler cannot foresee: it does not replace three pointers by fourteen.
+#if defined(__GNUC__)
+#define LOWRANK_KEEP_IN_REGISTER(x) asm("" : "+r"(x))
+#else
+#define LOWRANK_KEEP_IN_REGISTER(x) static_cast<void>(x)
+#endif
+
 namespace lowrank::cpu::detail {
 
 /// Tells the processor that this thread waits in a loop.
