@@ -1,5 +1,6 @@
 // LAPACK's own checks of an SVD (TESTING/EIG: dbdt01, dort01, ddrvbd), evaluated in double for float. For double the
 // check itself rounds like the result, which the ratios allow for: both count in units of n ulp.
+#include <lowrank/cpu/compiled/decompose.hpp>
 #include <lowrank/cpu/svd.hpp>
 
 #include "../catch.hpp"

@@ -377,3 +377,5 @@ inline SafetensorsHeader parse_safetensors_header(std::span<const std::byte> con
 }
 
 }  // namespace lowrank
+
+#include <lowrank/checkpoint/compiled/json.hpp>  // below what it announces

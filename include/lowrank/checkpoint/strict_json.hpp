@@ -71,3 +71,5 @@ inline std::string_view file_text(const MappedFile& file) {
 }
 
 }  // namespace lowrank::detail
+
+#include <lowrank/checkpoint/compiled/json.hpp>  // below what it announces
