@@ -24,8 +24,20 @@
 #include <vector>
 
 #include <unistd.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace {
+
+/// The statistics and matrices of one layer serve the next: given back to the system in between, their pages come
+/// zeroed again, which took an eighth of the time of compress --text. Without statistics it gains nothing.
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, -1);
+#endif
+}
 
 constexpr int kUsageError = 2;
 
@@ -201,6 +213,7 @@ void run_with_budget(const Arguments& arguments, const lowrank::ModelFolder& mod
 
 void run(const Arguments& arguments) {
     check_reports(arguments);
+    if (arguments.calibrated()) keep_freed_memory();
     const lowrank::ModelFolder model(arguments.input);
     if (arguments.budget()) {
         run_with_budget(arguments, model);
