@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include <lowrank/checkpoint/compiled/json.hpp>
 
-LOWRANK_JSON(template, nlohmann::json)
-LOWRANK_JSON(template, nlohmann::ordered_json)
+LOWRANK_JSON(template, nlohmann::basic_json<>)
+LOWRANK_JSON(template, nlohmann::basic_json<nlohmann::ordered_map>)
 LOWRANK_JSON_HEADER(template, lowrank::detail::SafetensorsSyntax)
 LOWRANK_JSON_HEADER(template, lowrank::detail::SafetensorsFields)

@@ -17,13 +17,13 @@
 #define LOWRANK_JSON(KIND, JSON)                                                                        \
     KIND JSON lowrank::detail::parse_strict_json<JSON>(std::string_view, const std::filesystem::path&); \
     KIND std::string JSON::dump(const int, const char, const bool, const nlohmann::detail::error_handler_t) const;
-#define LOWRANK_JSON_HEADER(KIND, HANDLER)                                                        \
-    KIND bool nlohmann::json::sax_parse<const char*, HANDLER>(const char*, const char*, HANDLER*, \
-                                                              nlohmann::json::input_format_t, const bool, const bool);
+#define LOWRANK_JSON_HEADER(KIND, HANDLER)                             \
+    KIND bool nlohmann::basic_json<>::sax_parse<const char*, HANDLER>( \
+        const char*, const char*, HANDLER*, nlohmann::json::input_format_t, const bool, const bool);
 
 #ifdef LOWRANK_COMPILED_JSON
-LOWRANK_JSON(extern template, nlohmann::json)
-LOWRANK_JSON(extern template, nlohmann::ordered_json)
+LOWRANK_JSON(extern template, nlohmann::basic_json<>)
+LOWRANK_JSON(extern template, nlohmann::basic_json<nlohmann::ordered_map>)
 LOWRANK_JSON_HEADER(extern template, lowrank::detail::SafetensorsSyntax)
 LOWRANK_JSON_HEADER(extern template, lowrank::detail::SafetensorsFields)
 #endif
