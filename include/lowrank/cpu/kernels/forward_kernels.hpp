@@ -88,30 +88,30 @@ ForwardKernels<compute_t<T>> forward_kernels_for(Isa isa) {
             std::conditional_t<is_same_v<T, float>, avx512::Float,
                                std::conditional_t<is_same_v<T, double>, avx512::Double,
                                                   std::conditional_t<is_same_v<T, bf16>, avx512::Bf16, avx512::F16>>>;
-        return {{{{1, 1, avx512::forward_tile<V, 1, 1, 8>, avx512::forward_tile<V, 1, 1, 8>},
-                  {2, 1, avx512::forward_tile<V, 2, 1, 4>, avx512::forward_tile<V, 2, 1, 4>},
-                  {4, 1, avx512::forward_tile<V, 4, 1, 4>, avx512::forward_tile<V, 4, 1, 4>},
-                  {8, 1, avx512::forward_tile<V, 8, 1, 2>, avx512::forward_tile<V, 8, 1, 2>},
-                  {16, 1, avx512::forward_tile<V, 16, 1, 1>, avx512::forward_tile<V, 16, 1, 1>},
-                  {14, 2, avx512::forward_tile<V, 14, 2, 1>, avx512::forward_tile<V, 14, 1, 1>,
-                   avx512::forward_tile<V, 14, 2, 1, T>}}},
-                6,
-                12,
-                2048 / sizeof(compute_t<T>),
-                false};
+        return {.tiles = {{{1, 1, avx512::forward_tile<V, 1, 1, 8>, avx512::forward_tile<V, 1, 1, 8>},
+                           {2, 1, avx512::forward_tile<V, 2, 1, 4>, avx512::forward_tile<V, 2, 1, 4>},
+                           {4, 1, avx512::forward_tile<V, 4, 1, 4>, avx512::forward_tile<V, 4, 1, 4>},
+                           {8, 1, avx512::forward_tile<V, 8, 1, 2>, avx512::forward_tile<V, 8, 1, 2>},
+                           {16, 1, avx512::forward_tile<V, 16, 1, 1>, avx512::forward_tile<V, 16, 1, 1>},
+                           {14, 2, avx512::forward_tile<V, 14, 2, 1>, avx512::forward_tile<V, 14, 1, 1>,
+                            avx512::forward_tile<V, 14, 2, 1, T>}}},
+                .count = 6,
+                .block_tiles = 12,
+                .block_entries = 2048 / sizeof(compute_t<T>),
+                .pairs = false};
     }
     if (isa == Isa::avx2) {
         using V = std::conditional_t<is_same_v<T, float>, avx2::Float,
                                      std::conditional_t<is_same_v<T, double>, avx2::Double,
                                                         std::conditional_t<is_same_v<T, bf16>, avx2::Bf16, avx2::F16>>>;
-        return {{{{1, 1, avx2::forward_tile<V, 1, 1, 4>, avx2::forward_tile<V, 1, 1, 4>},
-                  {2, 1, avx2::forward_tile<V, 2, 1, 2>, avx2::forward_tile<V, 2, 1, 2>},
-                  {4, 1, avx2::forward_tile<V, 4, 1, 1>, avx2::forward_tile<V, 4, 1, 1>},
-                  {6, 1, avx2::forward_tile<V, 6, 1, 1>, avx2::forward_tile<V, 6, 1, 1>}}},
-                4,
-                18,
-                1536 / sizeof(compute_t<T>),
-                false};
+        return {.tiles = {{{1, 1, avx2::forward_tile<V, 1, 1, 4>, avx2::forward_tile<V, 1, 1, 4>},
+                           {2, 1, avx2::forward_tile<V, 2, 1, 2>, avx2::forward_tile<V, 2, 1, 2>},
+                           {4, 1, avx2::forward_tile<V, 4, 1, 1>, avx2::forward_tile<V, 4, 1, 1>},
+                           {6, 1, avx2::forward_tile<V, 6, 1, 1>, avx2::forward_tile<V, 6, 1, 1>}}},
+                .count = 4,
+                .block_tiles = 18,
+                .block_entries = 1536 / sizeof(compute_t<T>),
+                .pairs = false};
     }
 #endif
     (void)isa;
@@ -119,29 +119,29 @@ ForwardKernels<compute_t<T>> forward_kernels_for(Isa isa) {
         std::conditional_t<is_same_v<T, float>, portable::Float,
                            std::conditional_t<is_same_v<T, double>, portable::Double,
                                               std::conditional_t<is_same_v<T, bf16>, portable::Bf16, portable::F16>>>;
-    return {{{{1, 1, portable::forward_tile<V, 1, 1, 2>, portable::forward_tile<V, 1, 1, 2>},
-              {3, 1, portable::forward_tile<V, 3, 1, 1>, portable::forward_tile<V, 3, 1, 1>}}},
-            2,
-            36,
-            1536 / sizeof(compute_t<T>),
-            false};
+    return {.tiles = {{{1, 1, portable::forward_tile<V, 1, 1, 2>, portable::forward_tile<V, 1, 1, 2>},
+                       {3, 1, portable::forward_tile<V, 3, 1, 1>, portable::forward_tile<V, 3, 1, 1>}}},
+            .count = 2,
+            .block_tiles = 36,
+            .block_entries = 1536 / sizeof(compute_t<T>),
+            .pairs = false};
 }
 
 #if LOWRANK_X86_KERNELS
 /// The same for bf16 rows in pairs, Isa::avx512_bf16 only.
 inline ForwardKernels<float> forward_dot_kernels() {
     using V = avx512_bf16::Dot;
-    return {{{{1, 1, avx512_bf16::forward_tile<V, 1, 1, 8>, avx512_bf16::forward_tile<V, 1, 1, 8>},
-              {2, 1, avx512_bf16::forward_tile<V, 2, 1, 4>, avx512_bf16::forward_tile<V, 2, 1, 4>},
-              {4, 1, avx512_bf16::forward_tile<V, 4, 1, 4>, avx512_bf16::forward_tile<V, 4, 1, 4>},
-              {8, 1, avx512_bf16::forward_tile<V, 8, 1, 2>, avx512_bf16::forward_tile<V, 8, 1, 2>},
-              {16, 1, avx512_bf16::forward_tile<V, 16, 1, 1>, avx512_bf16::forward_tile<V, 16, 1, 1>},
-              {14, 2, avx512_bf16::forward_tile<V, 14, 2, 1>, avx512_bf16::forward_tile<V, 14, 1, 1>,
-               avx512_bf16::forward_tile<V, 14, 2, 1, bf16>}}},
-            6,
-            12,
-            512,
-            true};
+    return {.tiles = {{{1, 1, avx512_bf16::forward_tile<V, 1, 1, 8>, avx512_bf16::forward_tile<V, 1, 1, 8>},
+                       {2, 1, avx512_bf16::forward_tile<V, 2, 1, 4>, avx512_bf16::forward_tile<V, 2, 1, 4>},
+                       {4, 1, avx512_bf16::forward_tile<V, 4, 1, 4>, avx512_bf16::forward_tile<V, 4, 1, 4>},
+                       {8, 1, avx512_bf16::forward_tile<V, 8, 1, 2>, avx512_bf16::forward_tile<V, 8, 1, 2>},
+                       {16, 1, avx512_bf16::forward_tile<V, 16, 1, 1>, avx512_bf16::forward_tile<V, 16, 1, 1>},
+                       {14, 2, avx512_bf16::forward_tile<V, 14, 2, 1>, avx512_bf16::forward_tile<V, 14, 1, 1>,
+                        avx512_bf16::forward_tile<V, 14, 2, 1, bf16>}}},
+            .count = 6,
+            .block_tiles = 12,
+            .block_entries = 512,
+            .pairs = true};
 }
 #endif
 
