@@ -64,7 +64,7 @@ struct ForwardProduct {
     /// From one row to the next: whole panels of results fit in, and it is an odd number of cache lines, so that rows
     /// do not contend for the same places of the caches.
     [[nodiscard]] std::int64_t row_bytes(std::int64_t depth) const {
-        return (round_up(steps(depth) * step_bytes(), kLineBytes) / kLineBytes | 1) * kLineBytes;
+        return (ceil_div(steps(depth) * step_bytes(), kLineBytes) | 1) * kLineBytes;
     }
     /// Whether the kernels read rows of X where they are.
     [[nodiscard]] bool reads(MatrixView<const T> x) const {

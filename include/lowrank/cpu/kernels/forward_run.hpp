@@ -19,7 +19,6 @@
 #include <lowrank/matrix.hpp>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
