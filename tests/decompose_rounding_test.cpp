@@ -164,6 +164,29 @@ TEST_CASE("As many leading directions as outgrow the others take part unrounded"
     }
 }
 
+// A direction of 10^7 times the energy of the block's last one, and in no coordinate's own place: its rounding makes
+// the last Ritz values negative.
+TEST_CASE("A leading direction that hides the edge of the block is taken out", "[decompose][fast]") {
+    constexpr std::int64_t kColumns = 1536, kRows = kColumns + 64, kWanted = 64;
+    Dense w = test::widened(test::gaussian<float>(kRows, kColumns, 9));
+    for (std::int64_t k = 0; k < kColumns; ++k) w.col(k) /= std::sqrt(static_cast<double>(k + 1));
+    w += 3000 * test::widened(test::gaussian<float>(kRows, 1, 10)).normalized() *
+         test::widened(test::gaussian<float>(1, kColumns, 11)).normalized();
+    const auto weight = test::rounded<float>(w);
+    const Dense stored = test::widened(weight);
+    const auto problem = cpu::detail::subspace_problem<float>(kColumns, kRows, kWanted, stored.squaredNorm(), 1e-3);
+    for (const cpu::Isa isa : test::levels()) {
+        if (cpu::rounding_variance<float>(isa) == 0) continue;
+        CAPTURE(isa_name(isa));
+        const cpu::Context context({.isa = isa});
+        Counted gram(context, const_view(weight), 1.0F, 1, kWanted, 100);
+        const auto result = lowrank::detail::SubspaceIteration<Counted>(gram, problem).run();
+        CHECK(result.end == lowrank::detail::SubspaceEnd::converged);
+        CHECK(gram.deflated > 0);
+        CHECK(!gram.refined);
+    }
+}
+
 TEST_CASE("The excess holds on every level, whatever rounding does to the weight", "[decompose][fast]") {
     double worst = 0;
     for (const Case& one : cases()) {

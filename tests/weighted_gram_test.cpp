@@ -5,6 +5,7 @@
 
 #include "calibration_inputs.hpp"
 #include "catch.hpp"
+#include "forward_reference.hpp"
 #include "matrices.hpp"
 
 #include <algorithm>
@@ -179,7 +180,8 @@ TEST_CASE("The error of the weighted Gram matrix is measured", "[weighted_gram]"
         cpu::SideWeighting input(h);
         const cpu::SideWeighting gradient(g, kDamping);
         const cpu::detail::RootIn<float> side(kCpu, input.root(kCpu), 90);
-        const cpu::detail::WeightedGram<float> gram(kCpu, stored.view(), 0, side, gradient);
+        const cpu::detail::LongSide<float> longer(kCpu, stored.view(), 0, gradient);
+        const cpu::detail::WeightedGram<float> gram(kCpu, longer, side, cpu::Operands::exact);
         // The same matrix from the same root, in double.
         Dense s(90, 90);
         for (std::int64_t i = 0; i < 90; ++i) {
@@ -195,6 +197,43 @@ TEST_CASE("The error of the weighted Gram matrix is measured", "[weighted_gram]"
         CHECK(measured <= 4 * truth);
         CHECK(measured >= truth / 10);
         CHECK(truth <= std::numeric_limits<float>::epsilon() * k.norm());
+    }
+}
+
+// An element of a rounded product is a sum over lanes a and b of which each element is off by sqrt(c) times the lane's
+// norm: the errors' norm is sqrt(2 c) |A| |L| for A L, and as much again, times |A|_2, for (A L) A^T; Y + Y^T are two.
+// L is less than N without the span of eight images of random vectors, which has the leading four eigenvectors' part
+// and more: its norm is sqrt(1 + 4 / 3) that of the other eigenvalues (Halko, Martinsson, Tropp 2011, theorem 10.5).
+TEST_CASE("What the longer side's leading directions hold is not rounded", "[weighted_gram]") {
+    constexpr std::int64_t kShort = 96, kLong = 300;
+    const auto stored =
+        test::rounded<float>(test::with_spectrum(kShort, kLong, test::spectrum(test::Spectrum::flat, kShort, 1), 41));
+    const Dense w = test::widened(stored);
+    const Dense d = inputs(600, kLong, 42);
+    const Dense mean = Dense(inputs(1, kLong, 43)).row(0).normalized();
+    for (const double size : {0.0, 1.0, 1e3, 1e5}) {
+        const Dense with_mean = d + size * Dense(inputs(600, 1, 44)) * mean;
+        const Moments g = moments_of(with_mean);
+        const cpu::SideWeighting gradient(g);
+        const Dense n = mean_gram(g);
+        const Dense p = w * n * w.transpose();
+        const double rest = test::singular_values(n).tail(kLong - 4).norm() * std::sqrt(1 + 4.0 / 3);
+        for (const cpu::Isa isa : test::levels()) {
+            const cpu::Context context({.isa = isa});
+            const double variance = cpu::rounding_variance<float>(isa);
+            if (variance == 0) continue;
+            const cpu::detail::LongSide<float> side(context, stored.view(), 0, gradient);
+            const Dense rounded =
+                std::ldexp(1.0, 2 * side.exponent()) * test::widened(side.product(cpu::Operands::rounded));
+            const double error = (rounded - p).norm();
+            const double ulp = static_cast<double>(std::numeric_limits<float>::epsilon());
+            const double c = variance / (2 * cpu::detail::kBlockSteps);
+            const double allowed = 4 * std::sqrt(2 * c) * test::singular_values(w)(0) * w.norm() * rest +
+                                   std::sqrt(double{kLong}) * ulp * p.norm();
+            CAPTURE(size, cpu::isa_name(isa), error / p.norm(), allowed / p.norm());
+            CHECK(error <= allowed);
+            CHECK(rounded == rounded.transpose());
+        }
     }
 }
 

@@ -146,8 +146,10 @@ private:
                 theta = backend_.ritz_values(q, z);
             };
             if constexpr (requires { backend_.deflate(q, 1); }) {
+                // Errors of the leading directions may hide the block's edge, and with it how many these are.
+                const bool hidden = !(theta.back() > 0);
                 for (std::int64_t count = kFewLeading; count <= problem_.rank / 4; count *= 4) {
-                    if (!rounding_is_bearable(theta, count)) continue;
+                    if (!hidden && !rounding_is_bearable(theta, count)) continue;
                     backend_.rotate(q);
                     if (!backend_.deflate(q, count)) break;
                     again();

@@ -9,6 +9,7 @@
 #include <lowrank/cpu/decompose.hpp>
 #include <lowrank/cpu/fast_decompose.hpp>
 #include <lowrank/cpu/gemm.hpp>
+#include <lowrank/cpu/long_side.hpp>
 #include <lowrank/cpu/residual.hpp>
 #include <lowrank/cpu/root_in.hpp>
 #include <lowrank/cpu/side_weighting.hpp>
@@ -50,7 +51,7 @@ double plain_error(const Context& context, MatrixView<const S> stored, WeightLay
     const double added = rounding_variance<T>(context.isa()) / kBlockSteps *
                          squared_norm(context, const_view(factors.w1)) * squared_norm(context, const_view(factors.w2));
     const auto is_unseen = [&](double squares) {
-        constexpr double kUnseen = 1e-6;
+        constexpr double kUnseen = 4e-6;  // 17 ulp of float, in the error itself
         const auto entries = static_cast<double>(stored.rows()) * static_cast<double>(stored.cols());
         return added + 2 * std::sqrt(added * squares / entries) < kUnseen * squares;
     };
@@ -67,8 +68,53 @@ double plain_error(const Context& context, MatrixView<const S> stored, WeightLay
 // follows from it: 7.3 against 7.5 cubes of the shorter side.
 inline constexpr double kGramFromRatio = 1.5;
 
-/// By the eigenvectors of the shorter side's weighted Gram matrix. Nothing where the roots cost less, where the fast
-/// method does not serve, or where rounding would take too much of the allowed excess.
+/// By the eigenvectors of that matrix. Nothing where the fast method does not serve, or where the rounding of the
+/// matrix would take more than `most_lost` of the excess or leave too little of it.
+template <ComputeScalar T>
+std::optional<CalibratedFactors<T>> factors_by_eigenvectors(const Context& context, const WeightedGram<T>& gram,
+                                                            std::int64_t long_side, bool shorter_is_input,
+                                                            double most_lost, const DecomposeOptions& options) {
+    const std::int64_t order = gram.matrix().rows();
+    const double trace = gram.trace();
+    if (!(trace > 0) || !is_finite(trace)) return std::nullopt;
+    std::optional<double> error;  // mean square, of K's entries
+    double lost = 0;              // to it, of the energy
+    const auto leading = [&](std::int64_t rank) -> std::optional<LeadingPart<LeadingPairs<T>>> {
+        const auto problem = subspace_problem<T>(order, long_side, rank, trace, options.excess);
+        SymmetricOperator<T> k(context, gram.matrix(), options.seed);
+        auto part = iterate(k, problem);
+        if (!part) return std::nullopt;
+        const std::vector<double>& theta = part->extraction.ritz_values;
+        const double tail = trace - lowrank::detail::sum_of_leading(theta, rank);
+        if (!error) error = gram.entry_error(options.seed);
+        lost = gram.lost_to_rounding(theta, problem, *error);
+        const double of_root = lost / (2 * tail);  // the excess is of the tail's square root
+        part->excess += of_root;
+        if (!(of_root <= most_lost * options.excess) || !(part->excess <= options.excess)) return std::nullopt;
+        return part;
+    };
+    std::optional<CalibratedFactors<T>> result;
+    with_leading_part(
+        order, long_side, trace, options, leading, [&](const LeadingPart<LeadingPairs<T>>& part, std::int64_t rank) {
+            CalibratedFactors<T>& factors = result.emplace();
+            gram.write_factors(part.extraction, rank, shorter_is_input, factors);
+            factors.method = Method::fast;
+            factors.excess = part.excess;
+            const std::vector<double>& theta = part.extraction.ritz_values;
+            factors.weighted_error = std::sqrt((gram.tail(part.extraction, rank) + lost) / trace);
+            factors.weighted_norm = std::ldexp(std::sqrt(trace), gram.exponent());
+            if (!options.singular_values) return;
+            double last = theta.front();
+            for (std::int64_t i = 0; i < rank; ++i) {
+                last = std::min(last, theta[static_cast<std::size_t>(i)]);  // equal ones differ by their rounding
+                factors.spectrum.push_back(std::ldexp(std::sqrt(last), gram.exponent()));
+            }
+        });
+    return result;
+}
+
+/// By the shorter side's weighted Gram matrix, from rounded products where these serve. Nothing where the roots cost
+/// less, or where none serves.
 template <Scalar S>
 std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Context& context,
                                                                         MatrixView<const S> stored,
@@ -94,43 +140,15 @@ std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Co
         widened = scaled_copy(context, stored, 0);
         a = widened.view();
     }
-    const WeightedGram<T> gram(context, a, scale.exponent, root, longer);
-    const double trace = gram.trace();
-    if (!(trace > 0) || !is_finite(trace)) return std::nullopt;
-    std::optional<double> error;  // mean square, of K's entries
-    double lost = 0;              // to it, of the energy
-    const auto leading = [&](std::int64_t rank) -> std::optional<LeadingPart<LeadingPairs<T>>> {
-        const auto problem = subspace_problem<T>(order, long_side, rank, trace, options.excess);
-        SymmetricOperator<T> k(context, gram.matrix(), options.seed);
-        auto part = iterate(k, problem);
-        if (!part) return std::nullopt;
-        const std::vector<double>& theta = part->extraction.ritz_values;
-        const double tail = trace - lowrank::detail::sum_of_leading(theta, rank);
-        if (!error) error = gram.entry_error(options.seed);
-        lost = gram.lost_to_rounding(theta, problem, *error);
-        // Of the excess, as of the tail's square root.
-        part->excess += lost / (2 * tail);
-        if (!(part->excess <= options.excess)) return std::nullopt;
-        return part;
+    const LongSide<T> side(context, a, scale.exponent, longer);
+    const auto factors = [&](Operands operands, double most_lost) {
+        const WeightedGram<T> gram(context, side, root, operands);
+        return factors_by_eigenvectors(context, gram, long_side, shorter_is_input, most_lost, options);
     };
-    std::optional<CalibratedFactors<T>> result;
-    with_leading_part(
-        order, long_side, trace, options, leading, [&](const LeadingPart<LeadingPairs<T>>& part, std::int64_t rank) {
-            CalibratedFactors<T>& factors = result.emplace();
-            gram.write_factors(part.extraction, rank, shorter_is_input, factors);
-            factors.method = Method::fast;
-            factors.excess = part.excess;
-            const std::vector<double>& theta = part.extraction.ritz_values;
-            factors.weighted_error = std::sqrt((gram.tail(part.extraction, rank) + lost) / trace);
-            factors.weighted_norm = std::ldexp(std::sqrt(trace), gram.exponent());
-            if (!options.singular_values) return;
-            double last = theta.front();
-            for (std::int64_t i = 0; i < rank; ++i) {
-                last = std::min(last, theta[static_cast<std::size_t>(i)]);  // equal ones differ by their rounding
-                factors.spectrum.push_back(std::ldexp(std::sqrt(last), gram.exponent()));
-            }
-        });
-    return result;
+    if (rounding_variance<T>(context.isa()) > 0) {
+        if (auto rounded = factors(Operands::rounded, kRoundingPart)) return rounded;
+    }
+    return factors(Operands::exact, 1);
 }
 
 }  // namespace detail

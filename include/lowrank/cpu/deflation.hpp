@@ -25,18 +25,22 @@ class Deflation {
 public:
     Deflation() = default;  ///< of nothing
     /// `gv` is G v.
-    Deflation(const Context& context, const Matrix<T>& v, const Matrix<T>& gv)
+    template <ComputeScalar E>
+    Deflation(const Context& context, const Matrix<E>& v, const Matrix<E>& gv)
         : vw_(Matrix<T>::uninitialized(v.rows(), 2 * v.cols())), wv_(Matrix<T>::uninitialized(v.rows(), 2 * v.cols())) {
         const std::int64_t d = v.cols();
-        Matrix<T> inner(d, d);
-        gemm(context, T{1}, v, Transpose::yes, gv, Transpose::no, T{0}, inner.view());
-        Matrix<T> w = gv;
-        gemm(context, -T{1} / 2, v, Transpose::no, inner, Transpose::no, T{1}, w.view());
+        Matrix<E> inner(d, d);
+        gemm(context, E{1}, v, Transpose::yes, gv, Transpose::no, E{0}, inner.view());
+        Matrix<E> w = gv;
+        gemm(context, -E{1} / 2, v, Transpose::no, inner, Transpose::no, E{1}, w.view());
+        const auto copy = [d](const E* from, T* to) {
+            std::transform(from, from + d, to, [](E value) { return static_cast<T>(value); });
+        };
         for (std::int64_t i = 0; i < v.rows(); ++i) {
-            std::copy_n(v.row(i), d, vw_.row(i));
-            std::copy_n(w.row(i), d, vw_.row(i) + d);
-            std::copy_n(w.row(i), d, wv_.row(i));
-            std::copy_n(v.row(i), d, wv_.row(i) + d);
+            copy(v.row(i), vw_.row(i));
+            copy(w.row(i), vw_.row(i) + d);
+            copy(w.row(i), wv_.row(i));
+            copy(v.row(i), wv_.row(i) + d);
         }
     }
 
@@ -48,10 +52,13 @@ public:
         gemm(context, T{1}, wv_, Transpose::yes, q, Transpose::no, T{0}, inner.view());
         gemm(context, alpha, vw_, Transpose::no, inner, Transpose::no, T{1}, z);
     }
-    /// G becomes G'.
-    void take_from(const Context& context, MatrixView<T> g) const {
-        gemm(context, T{-1}, vw_, Transpose::no, wv_, Transpose::yes, T{1}, g);
+    /// `g`, the block of G that begins at (row, column), becomes that of G'.
+    void take_from(const Context& context, std::int64_t row, std::int64_t column, MatrixView<T> g) const {
+        gemm(context, T{-1}, vw_.view().block(row, 0, g.rows(), vw_.cols()), Transpose::no,
+             wv_.view().block(column, 0, g.cols(), wv_.cols()), Transpose::yes, T{1}, g);
     }
+    /// V and W side by side.
+    [[nodiscard]] MatrixView<const T> vw() const { return vw_.view(); }
 
 private:
     Matrix<T> vw_, wv_;  ///< n x 2 d: V and W side by side, W and V

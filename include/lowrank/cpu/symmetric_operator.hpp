@@ -50,7 +50,7 @@ public:
         deflation_ = Deflation<T>(context_, v, kv);
         auto rest = Block::uninitialized(k_.rows(), k_.cols());
         this->for_rows(rest, [&](std::int64_t i) { std::copy_n(k_.row(i), k_.cols(), rest.row(i)); });
-        deflation_.take_from(context_, rest.view());
+        deflation_.take_from(context_, 0, 0, rest.view());
         packed_ = RepeatedOperand<T>(context_, const_view(rest), operands_);
         return true;
     }

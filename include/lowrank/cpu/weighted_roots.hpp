@@ -25,6 +25,10 @@
 
 namespace lowrank::cpu::detail {
 
+/// The part of the excess that rounded products in making M or its Gram matrix may take: decompose() leaves a fifth of
+/// it as a rule.
+inline constexpr double kRoundingPart = 0.1;
+
 template <ComputeScalar T>
 class WeightedRoots {
 public:
@@ -91,8 +95,6 @@ public:
 
 private:
     static constexpr std::int64_t kBlock = 64;
-
-    static constexpr double kRoundingPart = 0.1;  ///< of the excess: decompose() leaves a fifth of it as a rule
 
     /// M, its rows and columns in the order of the roots.
     [[nodiscard]] Matrix<T> weighted(Operands operands) const {
