@@ -6,7 +6,7 @@
 //
 // T is the storage type of weights and activations: float, double, bf16 or f16. Products accumulate in float (double
 // for double), and X W1 is kept in it, with one exception: on the level avx512_bf16, bf16 layers round X W1 to bf16
-// from 9 rows on, as two chained bf16 layers do, because the second product then runs twice as fast. Intermediate::full
+// from 5 rows on, as two chained bf16 layers do, because the second product then runs twice as fast. Intermediate::full
 // in the context's options keeps it in float there too. Elementwise, with u the unit roundoff of float and u' = 2^-8
 // that of bf16, gamma = n u / (1 - n u), n = d_in + r + 2, before the one rounding to the type of Y:
 //

@@ -20,11 +20,6 @@ namespace lowrank::cpu::detail {
 template <class T>
 inline constexpr int kStoredPerStep = std::is_same_v<T, bf16> ? 2 : 1;
 
-// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a file to include
-#define LOWRANK_KERNELS <lowrank/cpu/kernels/forward_tile.inl>
-#include <lowrank/cpu/kernels/on_each_level.inl>
-#undef LOWRANK_KERNELS
-
 /// A kernel for `rows` rows of X: `wide` computes `panels` panels at once, `narrow` one, `rounded` as many as `wide`,
 /// but stores them in the storage type.
 template <class C>
@@ -41,7 +36,7 @@ struct ForwardTile {
 /// Which kernels multiply by weights of one type on one level.
 template <class C>
 struct ForwardKernels {
-    std::array<ForwardTile<C>, 6> tiles;  ///< ascending in rows, and at last the one for many
+    std::array<ForwardTile<C>, 9> tiles;  ///< ascending in rows, and at last the one for many
     std::size_t count;
     std::int64_t block_tiles;    ///< of rows in a block
     std::int64_t block_entries;  ///< of the inner dimension in a block, at most
@@ -70,9 +65,16 @@ inline constexpr int kMaxForwardPanels = 2;
 /// The most sums that one is split into.
 inline constexpr int kMaxForwardChains = 8;
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a file to include
+#define LOWRANK_KERNELS <lowrank/cpu/kernels/forward_tile.inl>
+#include <lowrank/cpu/kernels/on_each_level.inl>
+#undef LOWRANK_KERNELS
+
 // As in gemm_kernels.hpp the tiles fill the registers with accumulators. Few rows take one panel at a time, so that the
 // weights are read from memory in one sequence, and split the sum to have 8 or more additions under way: the latency is
-// 4 cycles, and two start in each.
+// 4 cycles, and two start in each. Rows that a tile has too many are computed all the same, so that there are many
+// tiles of few rows: a core of Zen 4 gets a cache line of weights every 14 cycles, in which 14 rows of pairs can be
+// multiplied.
 //
 // A block has so many rows that the weights, which every block reads again, take a small part of the memory bandwidth
 // (6 of 60 GB/s with two AVX512-BF16 cores at full rate, 2 to 3 of 15 with AVX2), and so many entries of the inner
@@ -88,26 +90,14 @@ ForwardKernels<compute_t<T>> forward_kernels_for(Isa isa) {
             std::conditional_t<is_same_v<T, float>, avx512::Float,
                                std::conditional_t<is_same_v<T, double>, avx512::Double,
                                                   std::conditional_t<is_same_v<T, bf16>, avx512::Bf16, avx512::F16>>>;
-        return {.tiles = {{{1, 1, avx512::forward_tile<V, 1, 1, 8>, avx512::forward_tile<V, 1, 1, 8>},
-                           {2, 1, avx512::forward_tile<V, 2, 1, 4>, avx512::forward_tile<V, 2, 1, 4>},
-                           {4, 1, avx512::forward_tile<V, 4, 1, 4>, avx512::forward_tile<V, 4, 1, 4>},
-                           {8, 1, avx512::forward_tile<V, 8, 1, 2>, avx512::forward_tile<V, 8, 1, 2>},
-                           {16, 1, avx512::forward_tile<V, 16, 1, 1>, avx512::forward_tile<V, 16, 1, 1>},
-                           {14, 2, avx512::forward_tile<V, 14, 2, 1>, avx512::forward_tile<V, 14, 1, 1>,
-                            avx512::forward_tile<V, 14, 2, 1, T>}}},
-                .count = 6,
-                .block_tiles = 12,
-                .block_entries = 2048 / sizeof(compute_t<T>),
-                .pairs = false};
+        return avx512::forward_table<V, T>();
     }
     if (isa == Isa::avx2) {
         using V = std::conditional_t<is_same_v<T, float>, avx2::Float,
                                      std::conditional_t<is_same_v<T, double>, avx2::Double,
                                                         std::conditional_t<is_same_v<T, bf16>, avx2::Bf16, avx2::F16>>>;
-        return {.tiles = {{{1, 1, avx2::forward_tile<V, 1, 1, 4>, avx2::forward_tile<V, 1, 1, 4>},
-                           {2, 1, avx2::forward_tile<V, 2, 1, 2>, avx2::forward_tile<V, 2, 1, 2>},
-                           {4, 1, avx2::forward_tile<V, 4, 1, 1>, avx2::forward_tile<V, 4, 1, 1>},
-                           {6, 1, avx2::forward_tile<V, 6, 1, 1>, avx2::forward_tile<V, 6, 1, 1>}}},
+        return {.tiles = {avx2::one_panel<V, 1, 4>(), avx2::one_panel<V, 2, 2>(), avx2::one_panel<V, 4, 1>(),
+                          avx2::one_panel<V, 6, 1>()},
                 .count = 4,
                 .block_tiles = 18,
                 .block_entries = 1536 / sizeof(compute_t<T>),
@@ -119,8 +109,7 @@ ForwardKernels<compute_t<T>> forward_kernels_for(Isa isa) {
         std::conditional_t<is_same_v<T, float>, portable::Float,
                            std::conditional_t<is_same_v<T, double>, portable::Double,
                                               std::conditional_t<is_same_v<T, bf16>, portable::Bf16, portable::F16>>>;
-    return {.tiles = {{{1, 1, portable::forward_tile<V, 1, 1, 2>, portable::forward_tile<V, 1, 1, 2>},
-                       {3, 1, portable::forward_tile<V, 3, 1, 1>, portable::forward_tile<V, 3, 1, 1>}}},
+    return {.tiles = {portable::one_panel<V, 1, 2>(), portable::one_panel<V, 3, 1>()},
             .count = 2,
             .block_tiles = 36,
             .block_entries = 1536 / sizeof(compute_t<T>),
@@ -130,18 +119,7 @@ ForwardKernels<compute_t<T>> forward_kernels_for(Isa isa) {
 #if LOWRANK_X86_KERNELS
 /// The same for bf16 rows in pairs, Isa::avx512_bf16 only.
 inline ForwardKernels<float> forward_dot_kernels() {
-    using V = avx512_bf16::Dot;
-    return {.tiles = {{{1, 1, avx512_bf16::forward_tile<V, 1, 1, 8>, avx512_bf16::forward_tile<V, 1, 1, 8>},
-                       {2, 1, avx512_bf16::forward_tile<V, 2, 1, 4>, avx512_bf16::forward_tile<V, 2, 1, 4>},
-                       {4, 1, avx512_bf16::forward_tile<V, 4, 1, 4>, avx512_bf16::forward_tile<V, 4, 1, 4>},
-                       {8, 1, avx512_bf16::forward_tile<V, 8, 1, 2>, avx512_bf16::forward_tile<V, 8, 1, 2>},
-                       {16, 1, avx512_bf16::forward_tile<V, 16, 1, 1>, avx512_bf16::forward_tile<V, 16, 1, 1>},
-                       {14, 2, avx512_bf16::forward_tile<V, 14, 2, 1>, avx512_bf16::forward_tile<V, 14, 1, 1>,
-                        avx512_bf16::forward_tile<V, 14, 2, 1, bf16>}}},
-            .count = 6,
-            .block_tiles = 12,
-            .block_entries = 512,
-            .pairs = true};
+    return avx512_bf16::forward_table<avx512_bf16::Dot, bf16>();
 }
 #endif
 

@@ -30,9 +30,8 @@ namespace lowrank::cpu::detail {
 // Of double twice as many: with half the rows the products of Zen 3, whose cache has 512 KiB, are no faster.
 inline constexpr std::int64_t kChunkRows = 112;
 
-// Columns in a chunk: the packing of A's rows is spread over so many. And in a block of op(B), which is 6 MiB of float
-// in the last-level cache.
-inline constexpr std::int64_t kChunkColumns = 1024;
+// Columns in a block of op(B), which is 6 MiB of float in the last-level cache. And in a chunk, at most: the packing of
+// A's rows is spread over so many.
 inline constexpr std::int64_t kBlockColumns = 4096;
 
 // Columns of op(B) that one ticket packs.
@@ -100,7 +99,7 @@ private:
         depth_blocks_ = ceil_div(a_.depth(), block_depth());
         stages_ = ceil_div(b_.lanes(), block_columns_) * depth_blocks_;
         chunk_rows_ = kChunkRows / tile_.rows * tile_.rows;
-        chunk_columns_ = std::min(kChunkColumns, block_columns_);
+        chunk_columns_ = block_columns_;
         // The shape of chunks has no influence on the sums, so it may follow the number of threads.
         while (chunks_of(0) < 4 * workers_ && chunk_columns_ > 4 * width) {
             chunk_columns_ = ceil_div(chunk_columns_ / 2, width) * width;
