@@ -24,7 +24,7 @@ using nlohmann::ordered_json;
 struct Options {
     std::vector<std::string> shapes{"2560x2560:384", "2560x6912:512", "4096x11008:640"};
     std::vector<std::string> types{"f32", "bf16", "f16"};
-    std::vector<std::int64_t> rows{1, 4, 16, 64, 512, 2048};
+    std::vector<std::int64_t> rows{1, 4, 8, 16, 64, 512, 2048};
     int threads = 0;
     bool warm = false;
     bool quick = false;
@@ -75,7 +75,7 @@ private:
         const std::size_t first = contenders.size();
         const auto layers = bench::low_rank_layers<T>(c, data);
         contenders.push_back(bench::own_contender("lowrank", *context_, layers, x));
-        if (dot && c.rows > 8) contenders.push_back(bench::own_contender("lowrank:full", full, layers, x));
+        if (dot && c.rows > 4) contenders.push_back(bench::own_contender("lowrank:full", full, layers, x));
         contenders.push_back(bench::own_contender("dense", *context_, bench::dense_layers<T>(c, data), x));
         if constexpr (std::is_same_v<T, float>) bench::add_blas_peers(contenders, c, data, x);
 #ifdef BENCH_ONEDNN

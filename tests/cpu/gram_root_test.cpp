@@ -94,6 +94,10 @@ TEST_CASE("Products and solutions with a triangle", "[gram_root]") {
         CHECK(near(cpu::lower_times(kCpu, lower.view(), right.view()), l * a));
         CHECK(near(cpu::lower_transposed_times(kCpu, lower.view(), right.view()), l.transpose() * a));
         CHECK(near(cpu::times_lower(kCpu, left.view(), lower.view()), a.transpose() * l));
+        const Matrix<double> upper = test::rounded<double>(l.transpose());
+        Matrix<double> product(9, n);
+        cpu::times_upper(kCpu, const_view(left), const_view(upper), product.view());
+        CHECK(near(product, a.transpose() * l.transpose()));
         Matrix<double> solution = left;
         cpu::solve_lower_from_right(kCpu, lower.view(), solution.view());
         // The residual of a substitution is small whatever the condition (Higham 2002, theorem 8.5).

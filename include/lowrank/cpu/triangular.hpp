@@ -1,8 +1,8 @@
-// lowrank - products with a lower triangular matrix, and the solution of systems with one, on the CPU.
+// lowrank - products with a triangular matrix, and the solution of systems with one, on the CPU.
 // SPDX-License-Identifier: MIT
 //
-// Blocked, so that the work is done by gemm, which skips the blocks that are zero: n^2 k operations for n x n times
-// n x k. Deterministic as gemm is.
+// Blocked, so that the work is done by gemm, without the blocks that are zero: n^2 k operations for n x n times n x k.
+// On the other side of the diagonal the matrix must be zero. Deterministic as gemm is.
 #pragma once
 
 #include <lowrank/cpu/context.hpp>
@@ -23,7 +23,7 @@ constexpr std::int64_t triangle_block(std::int64_t n) {
 
 }  // namespace detail
 
-/// L^T A: n x k. Only the lower triangle of L is read.
+/// L^T A: n x k.
 template <ComputeScalar T>
 Matrix<T> lower_transposed_times(const Context& context, MatrixView<const T> lower, MatrixView<const T> a,
                                  Operands operands = Operands::exact) {
@@ -65,6 +65,18 @@ Matrix<T> times_lower(const Context& context, MatrixView<const T> a, MatrixView<
              Transpose::no, T(0), result.view().block(0, j, a.rows(), columns), operands);
     }
     return result;
+}
+
+/// result = A R, m x n, R upper triangular. It must not overlap A.
+template <ComputeScalar T>
+void times_upper(const Context& context, MatrixView<const T> a, MatrixView<const T> upper, MatrixView<T> result) {
+    const std::int64_t n = upper.rows();
+    const std::int64_t block = detail::triangle_block(n);
+    for (std::int64_t j = 0; j < n; j += block) {
+        const std::int64_t end = std::min(j + block, n);
+        gemm(context, T(1), a.block(0, 0, a.rows(), end), Transpose::no, upper.block(0, j, end, end - j), Transpose::no,
+             T(0), result.block(0, j, a.rows(), end - j));
+    }
 }
 
 /// Replaces B (m x n) by B L^-1, by back substitution from the last column. The diagonal of L must not hold a zero.

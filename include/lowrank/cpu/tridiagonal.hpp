@@ -1,8 +1,8 @@
 // lowrank - a symmetric matrix brought to tridiagonal form by Householder reflections: A = Q T Q^T.
 // SPDX-License-Identifier: MIT
 //
-// One pass over the trailing matrix for each reflection: each row is updated for the last one and multiplied with the
-// next one's vector while it is in registers (the fusion of Howell, Demmel, Fulton, Hammarling, Marmol 2008). Q from
+// One pass over the trailing matrix for each reflection: rows are updated for the last one and multiplied with the
+// next one's vector while they are in registers (the fusion of Howell, Demmel, Fulton, Hammarling, Marmol 2008). Q from
 // the reflections in blocks, by products (Schreiber, Van Loan 1989). 2 n^3 operations and 4/3 n^3 for Q.
 #pragma once
 
@@ -77,9 +77,12 @@ Tridiagonal<T> tridiagonalize(const Context& context, Matrix<T>& a) {
         // again.
         const std::int64_t from = (k + 1) / kAligned * kAligned;
         const auto pass = [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t i = begin; i < end; ++i) {
-                product[static_cast<std::size_t>(i)] =
-                    kernel(n - from, a.row(i) + from, last_v[i], w[i], last_v + from, w + from, v + from);
+            for (std::int64_t i = begin; i < end;) {
+                const bool several = i + kernel.kRows <= end;
+                (several ? kernel.rows : kernel.row)(n - from, a.row(i) + from, a.view().leading_dimension(),
+                                                     last_v + i, w + i, last_v + from, w + from, v + from,
+                                                     product.data() + i);
+                i += several ? kernel.kRows : 1;
             }
         };
         const std::int64_t rows = n - k - 1;

@@ -51,10 +51,19 @@ struct ForwardKernels {
         }
         return main();
     }
-    /// How many tiles `rows` rows take.
+    /// Calls visit(first row, tile) for the tiles that `rows` rows take, of which the last may have more.
+    template <class Visit>
+    void for_tiles(std::int64_t rows, Visit&& visit) const {
+        for (std::int64_t row = 0; row < rows;) {
+            const ForwardTile<C>& tile = for_rows(rows - row);
+            visit(row, tile);
+            row += tile.rows;
+        }
+    }
+    /// How many these are.
     [[nodiscard]] std::int64_t tiles_for(std::int64_t rows) const {
         std::int64_t count = 0;
-        for (std::int64_t row = 0; row < rows; row += for_rows(rows - row).rows) ++count;
+        for_tiles(rows, [&](std::int64_t /*row*/, const ForwardTile<C>& /*tile*/) { ++count; });
         return count;
     }
 };

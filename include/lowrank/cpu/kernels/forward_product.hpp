@@ -63,8 +63,7 @@ void multiply_panels(const ForwardProduct<T>& product, std::int64_t row_count, c
                                          : following(product, w, k, p, group, panel, pass_end);
                 const ForwardAhead<T> ahead(next, w.panel_size(), panels, steps, tile_count);
                 std::int64_t index = 0;
-                for (std::int64_t row = 0; row < row_count; ++index) {
-                    const ForwardTile<C>& tile = product.kernels.for_rows(row_count - row);
+                product.kernels.for_tiles(row_count, [&](std::int64_t row, const ForwardTile<C>& tile) {
                     const ForwardRows rows = rows_from(row, tile.rows);
                     const std::byte* from = rows.data + step * product.step_bytes();
                     const bool whole = tile.panels == panels;
@@ -82,8 +81,8 @@ void multiply_panels(const ForwardProduct<T>& product, std::int64_t row_count, c
                         }
                     }
                     if (k + 1 == blocks) results.take(c, row, tile.rows, p * kWidth, panels * kWidth);
-                    row += tile.rows;
-                }
+                    ++index;
+                });
             }
         }
     }

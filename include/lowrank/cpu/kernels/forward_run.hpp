@@ -105,9 +105,6 @@ private:
     [[nodiscard]] std::int64_t rows(std::int64_t block) const {
         return std::min(layout_.block_rows, x_.rows() - block * layout_.block_rows);
     }
-    [[nodiscard]] const ForwardTile<C>& tile(std::int64_t block, std::int64_t row) const {
-        return first_.kernels.for_rows(rows(block) - row);
-    }
 
     /// Panels [begin, end) of one member's first or second weights.
     struct Chunk {
@@ -180,28 +177,29 @@ private:
     [[nodiscard]] std::int64_t size(std::int64_t group) const {
         const std::int64_t block = group / 3 - group % 3;
         if (block < 0 || block >= layout_.blocks) return 0;
-        switch (group % 3) {
-            case 0: return ceil_div(copied_to(block) - copied_from(block), kForwardCopyRows);
-            case 1: return first_chunks_;
-            default: return second_chunks_;
-        }
+        if (group % 3 == 1) return first_chunks_;
+        if (group % 3 == 2) return second_chunks_;
+        const RowRange copied = copied_rows(block);
+        return ceil_div(copied.end - copied.begin, kForwardCopyRows);
     }
 
+    struct RowRange {
+        std::int64_t begin = 0, end = 0;
+    };
     /// The rows of a block that are copied: all, or those of a last tile that has more rows than are left.
-    [[nodiscard]] std::int64_t copied_from(std::int64_t block) const {
-        std::int64_t row = 0;
-        while (direct_ && row < rows(block) && row + tile(block, row).rows <= rows(block)) row += tile(block, row).rows;
-        return row;
-    }
-    [[nodiscard]] std::int64_t copied_to(std::int64_t block) const {
-        std::int64_t row = 0;
-        while (row < rows(block)) row += tile(block, row).rows;
-        return row;
+    [[nodiscard]] RowRange copied_rows(std::int64_t block) const {
+        RowRange copied;
+        first_.kernels.for_tiles(rows(block), [&](std::int64_t row, const ForwardTile<C>& tile) {
+            copied.end = row + tile.rows;
+            if (direct_ && copied.end <= rows(block)) copied.begin = copied.end;
+        });
+        return copied;
     }
     void copy(std::int64_t block, std::int64_t chunk) {
         if (block >= layout_.slots) wait_for(progress(block - layout_.slots).first, first_chunks_);
-        const std::int64_t begin = copied_from(block) + chunk * kForwardCopyRows;
-        const std::int64_t end = std::min(begin + kForwardCopyRows, copied_to(block));
+        const RowRange copied = copied_rows(block);
+        const std::int64_t begin = copied.begin + chunk * kForwardCopyRows;
+        const std::int64_t end = std::min(begin + kForwardCopyRows, copied.end);
         const std::int64_t row_bytes = first_.row_bytes(x_.cols());
         const std::int64_t entries = first_.steps(x_.cols()) * first_.step_entries;
         for (std::int64_t row = begin; row < end; ++row) {

@@ -17,20 +17,31 @@ namespace lowrank::cpu::detail {
 #include <lowrank/cpu/kernels/on_each_level.inl>
 #undef LOWRANK_KERNELS
 
+/// The kernel for four rows, which load what they share once, and for one.
 template <class T>
-auto rank_two_dot_for(Isa isa) {
+struct RankTwoDot {
+    static constexpr std::int64_t kRows = 4;
+    using Function = void (*)(std::int64_t, T*, std::int64_t, const T*, const T*, const T*, const T*, const T*, T*);
+    Function rows = nullptr;
+    Function row = nullptr;
+};
+
+template <class T>
+RankTwoDot<T> rank_two_dot_for(Isa isa) {
     constexpr bool kFloat = sizeof(T) == sizeof(float);
-    using Function = T (*)(std::int64_t, T*, T, T, const T*, const T*, const T*);
 #if LOWRANK_X86_KERNELS
     if (isa >= Isa::avx512) {
-        return Function(avx512::rank_two_dot<std::conditional_t<kFloat, avx512::Float, avx512::Double>>);
+        using V = std::conditional_t<kFloat, avx512::Float, avx512::Double>;
+        return {avx512::rank_two_dot<V, RankTwoDot<T>::kRows>, avx512::rank_two_dot<V, 1>};
     }
     if (isa == Isa::avx2) {
-        return Function(avx2::rank_two_dot<std::conditional_t<kFloat, avx2::Float, avx2::Double>>);
+        using V = std::conditional_t<kFloat, avx2::Float, avx2::Double>;
+        return {avx2::rank_two_dot<V, RankTwoDot<T>::kRows>, avx2::rank_two_dot<V, 1>};
     }
 #endif
     (void)isa;
-    return Function(portable::rank_two_dot<std::conditional_t<kFloat, portable::Float, portable::Double>>);
+    using V = std::conditional_t<kFloat, portable::Float, portable::Double>;
+    return {portable::rank_two_dot<V, RankTwoDot<T>::kRows>, portable::rank_two_dot<V, 1>};
 }
 
 }  // namespace lowrank::cpu::detail

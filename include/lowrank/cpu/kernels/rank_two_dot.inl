@@ -1,54 +1,57 @@
-// lowrank - the kernel of the tridiagonalisation: a row's update and its next product in one pass. Included once for
-// each level, in its namespace, with LOWRANK_TARGET as the level's attribute. No include guard on purpose.
+// lowrank - the kernel of the tridiagonalisation: the update of rows and their next products in one pass. Included once
+// for each level, in its namespace, with LOWRANK_TARGET as the level's attribute. No include guard on purpose.
 // SPDX-License-Identifier: MIT
 
-/// The same for one vector, its products with `next` added to `sum`.
-template <class V>
-LOWRANK_INLINE typename V::Vector update_and_dot(typename V::Element* row, typename V::Vector minus_v,
-                                                 typename V::Vector minus_w, const typename V::Element* v,
-                                                 const typename V::Element* w, const typename V::Element* next,
-                                                 typename V::Vector sum) {
-    typename V::Vector x = V::load(row);
-    x = V::fma(minus_v, V::load(w), x);
-    x = V::fma(minus_w, V::load(v), x);
-    V::store(row, x);
-    return V::fma(x, V::load(next), sum);
-}
-
-/// row -= row_v w + row_w v; returns row . next. Arrays of n entries.
-template <class V>
-LOWRANK_TARGET typename V::Element rank_two_dot(std::int64_t n, typename V::Element* row, typename V::Element row_v,
-                                                typename V::Element row_w, const typename V::Element* v,
-                                                const typename V::Element* w, const typename V::Element* next) {
+/// For each of kRows rows, `stride` entries apart: row -= row_v[i] w + row_w[i] v, and products[i] = row . next. Arrays
+/// of n entries. A row's product does not depend on kRows.
+template <class V, int kRows>
+LOWRANK_TARGET void rank_two_dot(std::int64_t n, typename V::Element* rows, std::int64_t stride,
+                                 const typename V::Element* row_v, const typename V::Element* row_w,
+                                 const typename V::Element* v, const typename V::Element* w,
+                                 const typename V::Element* next, typename V::Element* products) {
     using Element = typename V::Element;
-    constexpr int kVectors = 4;
-    constexpr int kStep = kVectors * V::kWidth;
-    const typename V::Vector minus_v = V::broadcast(-row_v);
-    const typename V::Vector minus_w = V::broadcast(-row_w);
-    typename V::Vector sums[kVectors];
+    constexpr int kWidth = V::kWidth;
+    typename V::Vector minus_v[kRows];
+    typename V::Vector minus_w[kRows];
+    typename V::Vector sums[kRows];
     LOWRANK_UNROLL
-    for (int i = 0; i < kVectors; ++i) sums[i] = V::zero();
+    for (int i = 0; i < kRows; ++i) {
+        minus_v[i] = V::broadcast(-row_v[i]);
+        minus_w[i] = V::broadcast(-row_w[i]);
+        sums[i] = V::zero();
+    }
     std::int64_t j = 0;
-    for (; j + kStep <= n; j += kStep) {
+    for (; j + kWidth <= n; j += kWidth) {
+        const typename V::Vector of_v = V::load(v + j);
+        const typename V::Vector of_w = V::load(w + j);
+        const typename V::Vector of_next = V::load(next + j);
         LOWRANK_UNROLL
-        for (int i = 0; i < kVectors; ++i) {
-            const std::int64_t at = j + i * V::kWidth;
-            sums[i] = update_and_dot<V>(row + at, minus_v, minus_w, v + at, w + at, next + at, sums[i]);
+        for (int i = 0; i < kRows; ++i) {
+            Element* row = rows + i * stride + j;
+            const typename V::Vector x = V::fma(minus_w[i], of_v, V::fma(minus_v[i], of_w, V::load(row)));
+            V::store(row, x);
+            sums[i] = V::fma(x, of_next, sums[i]);
         }
     }
-    for (; j + V::kWidth <= n; j += V::kWidth) {
-        sums[0] = update_and_dot<V>(row + j, minus_v, minus_w, v + j, w + j, next + j, sums[0]);
-    }
     // By halves: a chain of additions over all lanes would take longer than the row itself.
-    Element lanes[V::kWidth];
-    V::store(lanes, V::add(V::add(sums[0], sums[1]), V::add(sums[2], sums[3])));
-    for (int half = V::kWidth / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    Element lanes[kRows][kWidth];
+    LOWRANK_UNROLL
+    for (int i = 0; i < kRows; ++i) V::store(lanes[i], sums[i]);
+    LOWRANK_UNROLL
+    for (int half = kWidth / 2; half > 0; half /= 2) {
+        LOWRANK_UNROLL
+        for (int i = 0; i < kRows; ++i) {
+            for (int lane = 0; lane < half; ++lane) lanes[i][lane] += lanes[i][lane + half];
+        }
     }
-    Element sum = lanes[0];
+    LOWRANK_UNROLL
+    for (int i = 0; i < kRows; ++i) products[i] = lanes[i][0];
     for (; j < n; ++j) {
-        row[j] -= row_v * w[j] + row_w * v[j];
-        sum += row[j] * next[j];
+        LOWRANK_UNROLL
+        for (int i = 0; i < kRows; ++i) {
+            Element& entry = rows[i * stride + j];
+            entry -= row_v[i] * w[j] + row_w[i] * v[j];
+            products[i] += entry * next[j];
+        }
     }
-    return sum;
 }
