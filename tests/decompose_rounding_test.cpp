@@ -138,9 +138,15 @@ public:
         refined = true;
         GramOperator::refine();
     }
+    std::vector<double> ritz_values(const Block& q, const Block& z) {
+        std::vector<double> values = GramOperator::ritz_values(q, z);
+        if (!(values.back() > 0)) hidden = true;
+        return values;
+    }
 
     std::int64_t deflated = 0;
     bool refined = false;
+    bool hidden = false;  ///< the edge of the block, once at least
 };
 
 TEST_CASE("As many leading directions as outgrow the others take part unrounded", "[decompose][fast]") {
@@ -182,6 +188,7 @@ TEST_CASE("A leading direction that hides the edge of the block is taken out", "
         Counted gram(context, const_view(weight), 1.0F, 1, kWanted, 100);
         const auto result = lowrank::detail::SubspaceIteration<Counted>(gram, problem).run();
         CHECK(result.end == lowrank::detail::SubspaceEnd::converged);
+        CHECK(gram.hidden);
         CHECK(gram.deflated > 0);
         CHECK(!gram.refined);
     }

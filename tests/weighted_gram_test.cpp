@@ -237,6 +237,32 @@ TEST_CASE("What the longer side's leading directions hold is not rounded", "[wei
     }
 }
 
+TEST_CASE("Factors come from rounded products unless these cost too much of the excess", "[weighted_gram]") {
+    const auto stored =
+        test::rounded<float>(test::with_spectrum(160, 320, test::spectrum(test::Spectrum::power_law, 160, 1), 45));
+    const Problem p(test::widened(stored), inputs(500, 160, 46, 5, 3), inputs(500, 320, 47, 5, 3));
+    const DecomposeOptions options{.rank = fixed_rank(24), .method = Method::fast};
+    cpu::SideWeighting input(p.h);
+    const cpu::SideWeighting gradient(p.g, kDamping);
+    for (const cpu::Isa isa : test::levels()) {
+        if (cpu::rounding_variance<float>(isa) == 0) continue;
+        CAPTURE(cpu::isa_name(isa));
+        const cpu::Context context({.isa = isa});
+        const cpu::detail::RootIn<float> root(context, input.root(context), 160);
+        const cpu::detail::LongSide<float> longer(context, stored.view(), 0, gradient);
+        const auto excess = [&](cpu::Operands operands, double most_lost) {
+            const cpu::detail::WeightedGram<float> gram(context, longer, root, operands);
+            const auto factors =
+                cpu::detail::factors_by_eigenvectors(context, gram, p.w.cols(), true, most_lost, options);
+            return factors ? factors->excess : std::numeric_limits<double>::infinity();
+        };
+        CHECK(excess(cpu::Operands::rounded, cpu::detail::kProductRoundingPart) <= options.excess);
+        CHECK(excess(cpu::Operands::exact, 1) <= options.excess);
+        // Eight directions out, rounded operands are off by more than a few ulp of float.
+        CHECK_FALSE(excess(cpu::Operands::rounded, 1e-9) <= options.excess);
+    }
+}
+
 TEST_CASE("Where rounding hides the tail from the Gram matrix the roots serve", "[weighted_gram]") {
     const auto exact =
         test::rounded<float>(test::with_spectrum(100, 300, test::spectrum(test::Spectrum::geometric, 100, 1e6), 29));

@@ -75,7 +75,8 @@ private:
         const std::size_t first = contenders.size();
         const auto layers = bench::low_rank_layers<T>(c, data);
         contenders.push_back(bench::own_contender("lowrank", *context_, layers, x));
-        if (dot && c.rows > 4) contenders.push_back(bench::own_contender("lowrank:full", full, layers, x));
+        if (dot && c.rows >= lowrank::cpu::detail::kRoundedFromRows)
+            contenders.push_back(bench::own_contender("lowrank:full", full, layers, x));
         contenders.push_back(bench::own_contender("dense", *context_, bench::dense_layers<T>(c, data), x));
         if constexpr (std::is_same_v<T, float>) bench::add_blas_peers(contenders, c, data, x);
 #ifdef BENCH_ONEDNN

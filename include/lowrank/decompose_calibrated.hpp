@@ -12,10 +12,11 @@
 //
 // Any S with S S^T = H serves; it is a Cholesky factor here (gram_root.hpp), so the whole costs little more than
 // decompose() itself: O(d_in^3 + d_out^3) / 3 for the roots and d_in d_out (d_in + d_out) for M, both products.
-// M is factorised by decompose(), exact or fast, with its `excess` in the weighted norm; for the fast method it may be
-// formed of rounded operands (gemm.hpp), whose measured cost is counted to the excess. Where one side of the weight
-// is 1.5 times as long as the other or more, the fast method needs the root of the shorter side alone
-// (cpu/weighted_gram.hpp), which halves the time at 2560 x 6912.
+// M is factorised by decompose(), exact or fast, with its `excess` in the weighted norm. Where one side of the weight
+// is 1.5 times as long as the other or more, the fast method needs the root of the shorter side alone, and a product
+// with the longer one's statistics (cpu/weighted_gram.hpp), which takes less than half of the time at 2560 x 6912. For
+// the fast method M, or that product, may be formed of rounded operands (gemm.hpp), whose measured cost is counted to
+// the excess.
 //
 // Errors. As decompose(), and ShapeError if the widths of the statistics are not those of the weight, ValueError for
 // statistics that are not finite and for a damping that is not above 0.

@@ -147,15 +147,18 @@ private:
             };
             if constexpr (requires { backend_.deflate(q, 1); }) {
                 // Errors of the leading directions may hide the block's edge, and with it how many these are.
-                const bool hidden = !(theta.back() > 0);
+                bool hidden = !(theta.back() > 0);
                 for (std::int64_t count = kFewLeading; count <= problem_.rank / 4; count *= 4) {
                     if (!hidden && !rounding_is_bearable(theta, count)) continue;
                     backend_.rotate(q);
                     if (!backend_.deflate(q, count)) break;
                     again();
-                    if (!rounding_is_bearable(theta, count)) break;
-                    deflated_ = count;
-                    return;
+                    if (rounding_is_bearable(theta, count)) {
+                        deflated_ = count;
+                        return;
+                    }
+                    if (!hidden) break;
+                    hidden = !(theta.back() > 0);
                 }
             }
             lost_in_gram_ = 0;

@@ -55,8 +55,8 @@ TEMPLATE_TEST_CASE("Forward is within its error bound on every level, for any ro
                    double, bf16, f16) {
     using T = TestType;
     using C = compute_t<T>;
-    const std::array<std::int64_t, 20> row_counts{1,  2,  3,  4,  5,  6,  7,  8,  9,   10,
-                                                  11, 12, 15, 16, 17, 31, 33, 64, 100, 257};
+    const std::array<std::int64_t, 25> row_counts{1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,  12, 13,
+                                                  14, 15, 16, 17, 20, 24, 28, 31, 33, 64, 100, 257};
     // The last crosses the blocks of the inner dimension in both products, for fewer rows to keep its reference cheap.
     const std::int64_t shapes[][3] = {{1, 1, 1}, {3, 1, 31}, {31, 3, 113}, {113, 31, 1}, {64, 113, 48}, {801, 401, 33}};
     for (const auto& [d_in, rank, d_out] : shapes) {

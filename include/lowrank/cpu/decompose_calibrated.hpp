@@ -51,7 +51,7 @@ double plain_error(const Context& context, MatrixView<const S> stored, WeightLay
     const double added = rounding_variance<T>(context.isa()) / kBlockSteps *
                          squared_norm(context, const_view(factors.w1)) * squared_norm(context, const_view(factors.w2));
     const auto is_unseen = [&](double squares) {
-        constexpr double kUnseen = 4e-6;  // 17 ulp of float, in the error itself
+        constexpr double kUnseen = 4e-6;  // 2e-6 of the error, of which four digits are shown
         const auto entries = static_cast<double>(stored.rows()) * static_cast<double>(stored.cols());
         return added + 2 * std::sqrt(added * squares / entries) < kUnseen * squares;
     };
@@ -65,10 +65,10 @@ double plain_error(const Context& context, MatrixView<const S> stored, WeightLay
 }
 
 // From this ratio of the sides on, products with the longer side's statistics cost less than their root and what
-// follows from it: 7.3 against 7.5 cubes of the shorter side.
+// follows from it: 7.3 against 7.5 cubes of the shorter side, and less still where they are rounded.
 inline constexpr double kGramFromRatio = 1.5;
 
-/// By the eigenvectors of that matrix. Nothing where the fast method does not serve, or where the rounding of the
+/// By the eigenvectors of `gram`. Nothing where the fast method does not serve, or where the rounding of the
 /// matrix would take more than `most_lost` of the excess or leave too little of it.
 template <ComputeScalar T>
 std::optional<CalibratedFactors<T>> factors_by_eigenvectors(const Context& context, const WeightedGram<T>& gram,
@@ -146,7 +146,7 @@ std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Co
         return factors_by_eigenvectors(context, gram, long_side, shorter_is_input, most_lost, options);
     };
     if (rounding_variance<T>(context.isa()) > 0) {
-        if (auto rounded = factors(Operands::rounded, kRoundingPart)) return rounded;
+        if (auto rounded = factors(Operands::rounded, kProductRoundingPart)) return rounded;
     }
     return factors(Operands::exact, 1);
 }

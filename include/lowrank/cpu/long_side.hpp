@@ -7,8 +7,8 @@
 // Rounded operands (gemm.hpp) are off by a part of their norms, and of statistics few directions often hold most: the
 // mean of the gradients, outlier features. So where A and L are rounded, some leading directions of N are taken out
 // first (deflation.hpp): A N A^T = A N' A^T + A V (A W)^T + A W (A V)^T. They need not be accurate: one product with
-// random vectors finds what stands out. On SmolLM2's layers eight of them leave a hundredth of the energy that
-// rounding costs without them.
+// random vectors finds what stands out. Of the energy that rounding costs SmolLM2's layers, two-sided at rank 114, they
+// leave a seventh in the middle and a thousandth of the most.
 #pragma once
 
 #include <lowrank/calibration.hpp>
@@ -105,6 +105,8 @@ public:
     }
 
 private:
+    /// Directions taken out. On StableLM's gate_proj with statistics of which one direction holds half, the rest's
+    /// rounding costs 0.5 % of the error after one of them, at most 0.01 % after four, 0.0025 % after eight.
     static constexpr std::int64_t kLeading = 8;
 
     /// N v

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Blocked, so that the work is done by gemm, without the blocks that are zero: n^2 k operations for n x n times n x k.
-// On the other side of the diagonal the matrix must be zero. Deterministic as gemm is.
+// For products the matrix must be zero on the other side of the diagonal. Deterministic as gemm is.
 #pragma once
 
 #include <lowrank/cpu/context.hpp>

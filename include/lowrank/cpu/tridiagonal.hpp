@@ -27,23 +27,36 @@ struct Tridiagonal {
     std::vector<T> tau;
 };
 
-/// The reflection I - tau v v^T that maps x to (beta, 0, ..., 0): x becomes v, with v_0 = 1. Returns beta.
+/// The reflection I - tau v v^T that maps x to (beta, 0, ..., 0): x becomes v, with v_0 = 1. Returns beta. Safe for x
+/// so small that its squares leave the range, as what rounding leaves of a matrix of low rank may be.
 template <class T>
 T make_reflection(T* x, std::int64_t n, T& tau) {
-    double rest = 0;
-    for (std::int64_t j = 1; j < n; ++j) rest += static_cast<double>(x[j]) * static_cast<double>(x[j]);
+    const auto squares = [&] {
+        double sum = 0;
+        for (std::int64_t j = 1; j < n; ++j) sum += static_cast<double>(x[j]) * static_cast<double>(x[j]);
+        return sum;
+    };
+    constexpr double kLeast = 1e-200;  // above it, squares that underflow are below the rounding of the sum
+    double rest = squares();
+    int exponent = 0;
+    if (rest < kLeast) {
+        T largest = 0;
+        for (std::int64_t j = 0; j < n; ++j) largest = std::max(largest, std::abs(x[j]));
+        if (largest > 0) static_cast<void>(std::frexp(largest, &exponent));
+        for (std::int64_t j = 0; j < n; ++j) x[j] = std::ldexp(x[j], -exponent);
+        rest = squares();
+    }
     const double first = x[0];
     tau = 0;
-    if (rest == 0) {
-        x[0] = 1;
-        return static_cast<T>(first);
+    double beta = first;
+    if (rest >= kLeast) {
+        beta = -std::copysign(std::sqrt(first * first + rest), first);
+        tau = static_cast<T>((beta - first) / beta);
+        const double scale = 1 / (first - beta);
+        for (std::int64_t j = 1; j < n; ++j) x[j] = static_cast<T>(x[j] * scale);
     }
-    const double beta = -std::copysign(std::sqrt(first * first + rest), first);
-    tau = static_cast<T>((beta - first) / beta);
-    const double scale = 1 / (first - beta);
     x[0] = 1;
-    for (std::int64_t j = 1; j < n; ++j) x[j] = static_cast<T>(x[j] * scale);
-    return static_cast<T>(beta);
+    return std::ldexp(static_cast<T>(beta), exponent);
 }
 
 /// `a` is n x n, symmetric with both triangles stored, its entries at most of order 1; it is destroyed.
@@ -55,6 +68,7 @@ Tridiagonal<T> tridiagonalize(const Context& context, Matrix<T>& a) {
     constexpr std::int64_t kAligned = 64 / sizeof(T);
     constexpr std::int64_t kParallelFrom = 2048;
     const auto kernel = rank_two_dot_for<T>(context.isa());
+    static_assert(kTaskRows % RankTwoDot<T>::kRows == 0, "rows go together whatever the number of threads");
     const std::int64_t n = a.rows();
     const auto size = static_cast<std::size_t>(n);
     Tridiagonal<T> result{std::vector<double>(size), std::vector<double>(size), Matrix<T>(n, n), std::vector<T>(size)};

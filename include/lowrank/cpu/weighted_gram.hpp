@@ -41,7 +41,7 @@
 
 namespace lowrank::cpu::detail {
 
-/// K, and factors from its eigenvectors.
+/// K, and factors from its eigenvectors. Borrows what it is made of.
 template <ComputeScalar T>
 class WeightedGram {
 public:

@@ -27,7 +27,7 @@ namespace lowrank::cpu::detail {
 
 /// The part of the excess that rounded products in making M or its Gram matrix may take: decompose() leaves a fifth of
 /// it as a rule.
-inline constexpr double kRoundingPart = 0.1;
+inline constexpr double kProductRoundingPart = 0.1;
 
 template <ComputeScalar T>
 class WeightedRoots {
@@ -73,7 +73,7 @@ public:
             const double lost = lost_to_rounding(m, right);
             right.excess += lost;
             // The exact method has none, and its caller wants none.
-            if (right.method == Method::exact || !(lost <= kRoundingPart * options_.excess) ||
+            if (right.method == Method::exact || !(lost <= kProductRoundingPart * options_.excess) ||
                 !(right.excess <= options_.excess)) {
                 m = weighted(Operands::exact);
                 right = decompose_weight(context_, const_view(m), inner);

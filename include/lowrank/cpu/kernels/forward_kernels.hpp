@@ -43,7 +43,7 @@ struct ForwardKernels {
     bool pairs;                  ///< rows are read as pairs of bf16, else as C
 
     [[nodiscard]] const ForwardTile<C>& main() const { return tiles[count - 1]; }
-    /// The smallest tile that holds `rows` rows, or the one for many.
+    /// The smallest tile for few rows that holds `rows`, or the one for many.
     [[nodiscard]] const ForwardTile<C>& for_rows(std::int64_t rows) const {
         if (rows == main().rows) return main();
         for (const ForwardTile<C>& tile : tiles) {
@@ -99,7 +99,7 @@ ForwardKernels<compute_t<T>> forward_kernels_for(Isa isa) {
             std::conditional_t<is_same_v<T, float>, avx512::Float,
                                std::conditional_t<is_same_v<T, double>, avx512::Double,
                                                   std::conditional_t<is_same_v<T, bf16>, avx512::Bf16, avx512::F16>>>;
-        return avx512::forward_table<V, T>();
+        return avx512::forward_table<V>();
     }
     if (isa == Isa::avx2) {
         using V = std::conditional_t<is_same_v<T, float>, avx2::Float,
@@ -128,7 +128,7 @@ ForwardKernels<compute_t<T>> forward_kernels_for(Isa isa) {
 #if LOWRANK_X86_KERNELS
 /// The same for bf16 rows in pairs, Isa::avx512_bf16 only.
 inline ForwardKernels<float> forward_dot_kernels() {
-    return avx512_bf16::forward_table<avx512_bf16::Dot, bf16>();
+    return avx512_bf16::forward_table<avx512_bf16::Dot>();
 }
 #endif
 

@@ -115,15 +115,15 @@ ForwardTile<typename V::Element> one_panel() {
     return {kRows, 1, forward_tile<V, kRows, 1, kChains>, forward_tile<V, kRows, 1, kChains>};
 }
 
-/// The kernels of a level with 32 registers of 64 bytes, for weights stored as T.
-template <class V, class T>
+/// The kernels of a level with 32 registers of 64 bytes.
+template <class V>
 ForwardKernels<typename V::Element> forward_table() {
     constexpr bool kPairs = !std::is_same_v<typename V::Packed, typename V::Element>;
     constexpr int kEntryBytes = sizeof(typename V::Packed);
     return {.tiles = {one_panel<V, 1, 8>(), one_panel<V, 2, 4>(), one_panel<V, 4, 4>(), one_panel<V, 6, 2>(),
                       one_panel<V, 8, 2>(), one_panel<V, 10, 1>(), one_panel<V, 12, 1>(), one_panel<V, 16, 1>(),
                       ForwardTile<typename V::Element>{14, 2, forward_tile<V, 14, 2, 1>, forward_tile<V, 14, 1, 1>,
-                                                       forward_tile<V, 14, 2, 1, T>}},
+                                                       forward_tile<V, 14, 2, 1, typename V::Stored>}},
             .count = 9,
             .block_tiles = 12,
             .block_entries = 2048 / kEntryBytes,

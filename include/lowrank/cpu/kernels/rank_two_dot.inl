@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: MIT
 
 /// For each of kRows rows, `stride` entries apart: row -= row_v[i] w + row_w[i] v, and products[i] = row . next. Arrays
-/// of n entries. A row's product does not depend on kRows.
+/// of n entries.
 template <class V, int kRows>
 LOWRANK_TARGET void rank_two_dot(std::int64_t n, typename V::Element* rows, std::int64_t stride,
                                  const typename V::Element* row_v, const typename V::Element* row_w,
