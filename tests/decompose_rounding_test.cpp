@@ -170,7 +170,7 @@ TEST_CASE("As many leading directions as outgrow the others take part unrounded"
     }
 }
 
-// A direction of 10^7 times the energy of the block's last one, and in no coordinate's own place: its rounding makes
+// A direction of 4 10^5 times the energy of the block's last one, and in no coordinate's own place: its rounding makes
 // the last Ritz values negative.
 TEST_CASE("A leading direction that hides the edge of the block is taken out", "[decompose][fast]") {
     constexpr std::int64_t kColumns = 1536, kRows = kColumns + 64, kWanted = 64;

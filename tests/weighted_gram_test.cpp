@@ -252,8 +252,7 @@ TEST_CASE("Factors come from rounded products unless these cost too much of the 
         const cpu::detail::LongSide<float> longer(context, stored.view(), 0, gradient);
         const auto excess = [&](cpu::Operands operands, double most_lost) {
             const cpu::detail::WeightedGram<float> gram(context, longer, root, operands);
-            const auto factors =
-                cpu::detail::factors_by_eigenvectors(context, gram, p.w.cols(), true, most_lost, options);
+            const auto factors = cpu::detail::factors_by_eigenvectors(context, gram, true, most_lost, options);
             return factors ? factors->excess : std::numeric_limits<double>::infinity();
         };
         CHECK(excess(cpu::Operands::rounded, cpu::detail::kProductRoundingPart) <= options.excess);

@@ -72,9 +72,10 @@ inline constexpr double kGramFromRatio = 1.5;
 /// matrix would take more than `most_lost` of the excess or leave too little of it.
 template <ComputeScalar T>
 std::optional<CalibratedFactors<T>> factors_by_eigenvectors(const Context& context, const WeightedGram<T>& gram,
-                                                            std::int64_t long_side, bool shorter_is_input,
-                                                            double most_lost, const DecomposeOptions& options) {
+                                                            bool shorter_is_input, double most_lost,
+                                                            const DecomposeOptions& options) {
     const std::int64_t order = gram.matrix().rows();
+    const std::int64_t long_side = gram.length();
     const double trace = gram.trace();
     if (!(trace > 0) || !is_finite(trace)) return std::nullopt;
     std::optional<double> error;  // mean square, of K's entries
@@ -143,7 +144,7 @@ std::optional<CalibratedFactors<compute_t<S>>> factors_by_weighted_gram(const Co
     const LongSide<T> side(context, a, scale.exponent, longer);
     const auto factors = [&](Operands operands, double most_lost) {
         const WeightedGram<T> gram(context, side, root, operands);
-        return factors_by_eigenvectors(context, gram, long_side, shorter_is_input, most_lost, options);
+        return factors_by_eigenvectors(context, gram, shorter_is_input, most_lost, options);
     };
     if (rounding_variance<T>(context.isa()) > 0) {
         if (auto rounded = factors(Operands::rounded, kProductRoundingPart)) return rounded;

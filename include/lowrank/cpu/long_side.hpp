@@ -1,8 +1,8 @@
 // lowrank - a weight seen from its longer side, and what weighs that: the product P = A N A^T.
 // SPDX-License-Identifier: MIT
 //
-// A is the weight or its transpose, m x n with m <= n; N weighs its rows. With N = L + L^T, L its lower triangle with
-// half the diagonal, P = Y + Y^T, Y = A L A^T: m n^2 + 2 m^2 n operations.
+// A is the weight or its transpose, m x n with m <= n; N weighs its longer side. With N = L + L^T, L its lower
+// triangle with half the diagonal, P = Y + Y^T, Y = A L A^T: m n^2 + 2 m^2 n operations.
 //
 // Rounded operands (gemm.hpp) are off by a part of their norms, and of statistics few directions often hold most: the
 // mean of the gradients, outlier features. So where A and L are rounded, some leading directions of N are taken out

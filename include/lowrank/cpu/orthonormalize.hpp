@@ -95,8 +95,8 @@ enum class Orthonormal : bool {
 };
 
 /// Replaces the columns of q (rows >= columns, finite) by an orthonormal basis of their span; columns that depend on
-/// others become arbitrary. `scratch` has the size of q. 2 to 4 rows columns^2 operations, 4 more
-/// where Householder's reflections are needed.
+/// others become arbitrary. `scratch` has the size of q. 2 to 4 rows columns^2 operations, 4 more where Householder's
+/// reflections are needed.
 template <ComputeScalar T>
 void orthonormalize(const Context& context, Matrix<T>& q, Matrix<T>& scratch, Orthonormal accuracy) {
     // Squared condition numbers that a Gram matrix in double still shows: (2^24)^2 for float input is just beyond it.

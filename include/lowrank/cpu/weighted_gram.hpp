@@ -49,6 +49,8 @@ public:
         : context_(context), longer_(longer), root_(shorter), p_(longer.product(operands)), k_(root_.congruence(p_)) {}
 
     [[nodiscard]] MatrixView<const T> matrix() const { return k_.view(); }
+    /// n
+    [[nodiscard]] std::int64_t length() const { return longer_.length(); }
     /// ||M||_F^2
     [[nodiscard]] double trace() const {
         double sum = 0;
