@@ -106,7 +106,7 @@ ForwardKernels<compute_t<T>> forward_kernels_for(Isa isa) {
                                      std::conditional_t<is_same_v<T, double>, avx2::Double,
                                                         std::conditional_t<is_same_v<T, bf16>, avx2::Bf16, avx2::F16>>>;
         return {.tiles = {avx2::one_panel<V, 1, 4>(), avx2::one_panel<V, 2, 2>(), avx2::one_panel<V, 4, 1>(),
-                          avx2::one_panel<V, 6, 1>()},
+                          avx2::one_panel<V, 6, 1, 4>()},
                 .count = 4,
                 .block_tiles = 18,
                 .block_entries = 1536 / sizeof(compute_t<T>),

@@ -10,97 +10,93 @@ LOWRANK_INLINE typename V::Operand broadcast_entry(const std::byte* from) {
     return V::broadcast_packed(&entry);
 }
 
+/// sums += a w for one step of the inner dimension. The rows of a lie `a_stride` bytes apart, each of `bases` serving
+/// kRowsPerBase of them: an x86 address is a register and another times 1 or 2.
+template <class V, int kRows, int kPanels>
+struct ForwardStep {
+    static constexpr int kRowsPerBase = 3;
+    static constexpr int kBases = (kRows + kRowsPerBase - 1) / kRowsPerBase;
+    static constexpr int kElements = kStoredPerStep<typename V::Stored>;
+    static constexpr int kWeights = kPanelWidth<typename V::Element> * kElements;
+    static constexpr int kPerPanel = kPanelWidth<typename V::Element> / V::kWidth;
+    static constexpr int kVectors = kPanels * kPerPanel;
+    static constexpr std::int64_t kEntryBytes = sizeof(typename V::Packed);
+    static constexpr std::int64_t kRowBytes = V::kDepth * kEntryBytes;  ///< what a row's part of a step takes
+
+    /// `step` is the step's number from where the bases and w are.
+    LOWRANK_INLINE static void add(const std::byte* const (&bases)[kBases], std::int64_t a_stride,
+                                   const typename V::Stored* w, std::int64_t panel_stride, int step,
+                                   typename V::Vector (&sums)[kRows][kVectors]) {
+        LOWRANK_UNROLL
+        for (int d = 0; d < V::kDepth; ++d) {
+            typename V::Operand columns[kVectors];
+            LOWRANK_UNROLL
+            for (int j = 0; j < kVectors; ++j) {
+                columns[j] = V::load_stored(
+                    w + step * kWeights + (j / kPerPanel) * panel_stride + (j % kPerPanel) * V::kWidth * kElements, d);
+            }
+            LOWRANK_UNROLL
+            for (int i = 0; i < kRows; ++i) {
+                const typename V::Operand row = broadcast_entry<V>(
+                    bases[i / kRowsPerBase] + (i % kRowsPerBase) * a_stride + step * kRowBytes + d * kEntryBytes);
+                LOWRANK_UNROLL
+                for (int j = 0; j < kVectors; ++j) sums[i][j] = V::multiply_add(row, columns[j], sums[i][j]);
+            }
+        }
+    }
+};
+
 /// c = a w, or c + a w unless c is rounded, for a tile of kRows x (kPanels * kPanelWidth). The rows of a lie `a_stride`
 /// bytes apart, each in the order of the inner dimension; `w_bytes` are `steps` steps of kPanels panels of a
 /// PackedWeight, which lie `panel_stride` elements apart. The sum is split by kChains, so that few rows do not wait for
-/// each other's additions. Each step fetches a cache line, the first at `ahead`, each of the others `ahead_stride`
-/// bytes behind the last.
-template <class V, int kRows, int kPanels, int kChains, class Result = typename V::Element>
+/// each other's additions; a round of the loop takes kUnrolled steps, a multiple of that. Each step fetches a cache
+/// line, the first at `ahead`, each of the others `ahead_stride` bytes behind the last.
+template <class V, int kRows, int kPanels, int kChains, int kUnrolled = kChains, class Result = typename V::Element>
 LOWRANK_TARGET void forward_tile(std::int64_t steps, const std::byte* a, std::int64_t a_stride, const void* w_bytes,
                                  std::int64_t panel_stride, const std::byte* ahead, std::int64_t ahead_stride,
                                  void* c_bytes, std::int64_t ldc, bool accumulate) {
-    using Element = typename V::Element;
-    constexpr int kStepElements = kStoredPerStep<typename V::Stored>;
-    constexpr int kWidth = V::kWidth;
-    constexpr int kPerPanel = kPanelWidth<Element> / kWidth;
-    constexpr int kVectors = kPanels * kPerPanel;
-    constexpr int kStepWeights = kPanelWidth<Element> * kStepElements;
-    constexpr std::int64_t kEntryBytes = sizeof(typename V::Packed);
-    // An x86 address is a register and another times 1 or 2: so each register serves three rows.
-    constexpr int kRowsPerBase = 3;
-    constexpr int kBases = (kRows + kRowsPerBase - 1) / kRowsPerBase;
+    using Step = ForwardStep<V, kRows, kPanels>;
     const auto* w = static_cast<const typename V::Stored*>(w_bytes);
     auto* c = static_cast<Result*>(c_bytes);
-    const std::byte* bases[kBases];
+    const std::byte* bases[Step::kBases];
     LOWRANK_UNROLL
-    for (int i = 0; i < kBases; ++i) bases[i] = a + kRowsPerBase * i * a_stride;
-    typename V::Vector sums[kChains][kRows][kVectors];
+    for (int i = 0; i < Step::kBases; ++i) bases[i] = a + Step::kRowsPerBase * i * a_stride;
+    typename V::Vector sums[kChains][kRows][Step::kVectors];
     LOWRANK_UNROLL
     for (int s = 0; s < kChains; ++s) {
         LOWRANK_UNROLL
         for (int i = 0; i < kRows; ++i) {
             LOWRANK_UNROLL
-            for (int j = 0; j < kVectors; ++j) sums[s][i][j] = V::zero();
+            for (int j = 0; j < Step::kVectors; ++j) sums[s][i][j] = V::zero();
         }
     }
     std::int64_t k = 0;
-    for (; k + kChains <= steps; k += kChains) {
+    for (; k + kUnrolled <= steps; k += kUnrolled) {
         LOWRANK_UNROLL
-        for (int i = 0; i < kBases; ++i) LOWRANK_KEEP_IN_REGISTER(bases[i]);
+        for (int i = 0; i < Step::kBases; ++i) LOWRANK_KEEP_IN_REGISTER(bases[i]);
         LOWRANK_UNROLL
-        for (int s = 0; s < kChains; ++s) {
-            prefetch(ahead + (k + s) * ahead_stride);
-            LOWRANK_UNROLL
-            for (int d = 0; d < V::kDepth; ++d) {
-                typename V::Operand columns[kVectors];
-                LOWRANK_UNROLL
-                for (int j = 0; j < kVectors; ++j) {
-                    columns[j] = V::load_stored(w + s * kStepWeights + (j / kPerPanel) * panel_stride +
-                                                    (j % kPerPanel) * kWidth * kStepElements,
-                                                d);
-                }
-                LOWRANK_UNROLL
-                for (int i = 0; i < kRows; ++i) {
-                    const typename V::Operand row = broadcast_entry<V>(
-                        bases[i / kRowsPerBase] + (i % kRowsPerBase) * a_stride + (s * V::kDepth + d) * kEntryBytes);
-                    LOWRANK_UNROLL
-                    for (int j = 0; j < kVectors; ++j) {
-                        sums[s][i][j] = V::multiply_add(row, columns[j], sums[s][i][j]);
-                    }
-                }
-            }
+        for (int u = 0; u < kUnrolled; ++u) {
+            prefetch(ahead + (k + u) * ahead_stride);
+            Step::add(bases, a_stride, w, panel_stride, u, sums[u % kChains]);
         }
         LOWRANK_UNROLL
-        for (int i = 0; i < kBases; ++i) bases[i] += kChains * V::kDepth * kEntryBytes;
-        w += kChains * kStepWeights;
+        for (int i = 0; i < Step::kBases; ++i) bases[i] += kUnrolled * Step::kRowBytes;
+        w += kUnrolled * Step::kWeights;
     }
     for (; k < steps; ++k) {
+        Step::add(bases, a_stride, w, panel_stride, 0, sums[0]);
         LOWRANK_UNROLL
-        for (int d = 0; d < V::kDepth; ++d) {
-            LOWRANK_UNROLL
-            for (int j = 0; j < kVectors; ++j) {
-                const typename V::Operand column =
-                    V::load_stored(w + (j / kPerPanel) * panel_stride + (j % kPerPanel) * kWidth * kStepElements, d);
-                LOWRANK_UNROLL
-                for (int i = 0; i < kRows; ++i) {
-                    const typename V::Operand row =
-                        broadcast_entry<V>(bases[i / kRowsPerBase] + (i % kRowsPerBase) * a_stride + d * kEntryBytes);
-                    sums[0][i][j] = V::multiply_add(row, column, sums[0][i][j]);
-                }
-            }
-        }
-        LOWRANK_UNROLL
-        for (int i = 0; i < kBases; ++i) bases[i] += V::kDepth * kEntryBytes;
-        w += kStepWeights;
+        for (int i = 0; i < Step::kBases; ++i) bases[i] += Step::kRowBytes;
+        w += Step::kWeights;
     }
     LOWRANK_UNROLL
     for (int i = 0; i < kRows; ++i) {
         LOWRANK_UNROLL
-        for (int j = 0; j < kVectors; ++j) {
+        for (int j = 0; j < Step::kVectors; ++j) {
             LOWRANK_UNROLL
             for (int s = 1; s < kChains; ++s) sums[0][i][j] = V::add(sums[0][i][j], sums[s][i][j]);
-            Result* to = c + i * ldc + j * kWidth;
-            if constexpr (std::is_same_v<Result, Element>) {
+            Result* to = c + i * ldc + j * V::kWidth;
+            if constexpr (std::is_same_v<Result, typename V::Element>) {
                 V::store(to, accumulate ? V::add(V::load(to), sums[0][i][j]) : sums[0][i][j]);
             } else {
                 V::store_as(to, sums[0][i][j]);
@@ -110,9 +106,9 @@ LOWRANK_TARGET void forward_tile(std::int64_t steps, const std::byte* a, std::in
 }
 
 /// The kernel of few rows.
-template <class V, int kRows, int kChains>
+template <class V, int kRows, int kChains, int kUnrolled = kChains>
 ForwardTile<typename V::Element> one_panel() {
-    return {kRows, 1, forward_tile<V, kRows, 1, kChains>, forward_tile<V, kRows, 1, kChains>};
+    return {kRows, 1, forward_tile<V, kRows, 1, kChains, kUnrolled>, forward_tile<V, kRows, 1, kChains, kUnrolled>};
 }
 
 /// The kernels of a level with 32 registers of 64 bytes.
@@ -123,7 +119,7 @@ ForwardKernels<typename V::Element> forward_table() {
     return {.tiles = {one_panel<V, 1, 8>(), one_panel<V, 2, 4>(), one_panel<V, 4, 4>(), one_panel<V, 6, 2>(),
                       one_panel<V, 8, 2>(), one_panel<V, 10, 1>(), one_panel<V, 12, 1>(), one_panel<V, 16, 1>(),
                       ForwardTile<typename V::Element>{14, 2, forward_tile<V, 14, 2, 1>, forward_tile<V, 14, 1, 1>,
-                                                       forward_tile<V, 14, 2, 1, typename V::Stored>}},
+                                                       forward_tile<V, 14, 2, 1, 1, typename V::Stored>}},
             .count = 9,
             .block_tiles = 12,
             .block_entries = 2048 / kEntryBytes,
