@@ -6,7 +6,7 @@ if(NOT TARGET lowrank::compiled)
         ${CMAKE_CURRENT_LIST_DIR}/compiled/eigen_solvers.cpp ${CMAKE_CURRENT_LIST_DIR}/compiled/forward.cpp
         ${CMAKE_CURRENT_LIST_DIR}/compiled/products.cpp)
     add_library(lowrank::compiled ALIAS lowrank_compiled)
-    target_compile_definitions(lowrank_compiled PUBLIC LOWRANK_COMPILED)
+    target_compile_definitions(lowrank_compiled PUBLIC LOWRANK_COMPILED LOWRANK_COMPILED_EIGEN)
     target_link_libraries(lowrank_compiled PUBLIC lowrank::lowrank)
     if(TARGET lowrank::checkpoint)
         target_sources(lowrank_compiled PRIVATE ${CMAKE_CURRENT_LIST_DIR}/compiled/json.cpp)

@@ -13,7 +13,7 @@
 //
 // A Backend does the heavy work; cpu/gram_operator.hpp is one and says what its members mean:
 //
-//     Block random_block(columns);
+//     Block random_image(columns);                // G times random vectors
 //     Block block(columns);                       // its entries still to be written
 //     void apply(alpha, q, beta, z);              // z = alpha G q + beta z
 //     void add(alpha, x, y);                      // y += alpha x
@@ -64,9 +64,8 @@ public:
 
     SubspaceResult<Extraction> run() {
         using Block = typename Backend::Block;
-        Block z = backend_.random_block(columns_);
-        Block q = backend_.block(columns_);
-        backend_.apply(1, z, 0, q);
+        Block q = backend_.random_image(columns_);
+        Block z = backend_.block(columns_);
         backend_.orthonormalize(q, z, false);
         double last_energy = 0;
         for (int round = 0; round < kMostRounds; ++round) {

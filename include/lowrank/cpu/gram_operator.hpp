@@ -7,6 +7,7 @@
 #include <lowrank/cpu/deflation.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/repeated_operand.hpp>
+#include <lowrank/cpu/sparse_image.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/scalar.hpp>
 
@@ -35,7 +36,7 @@ public:
     using BlockOperations<T>::order;
 
     /// `products` is how many products of G with `columns` columns are expected: G is formed if that is cheaper than
-    /// going through A twice each time.
+    /// going through A twice each time. Then the first, with random vectors, comes nearly free.
     GramOperator(const Context& context, MatrixView<const S> a, T scale, std::uint64_t seed, std::int64_t columns,
                  int products)
         : BlockOperations<T>(context, std::min(a.rows(), a.cols()), seed),
@@ -44,16 +45,26 @@ public:
           wide_(a.cols() > a.rows()) {
         const auto n = static_cast<double>(order());
         const auto m = static_cast<double>(std::max(a.rows(), a.cols()));
-        const double block = static_cast<double>(columns) * products;
-        if (m * n * n + 2 * n * n * block > 4 * m * n * block) return;
-        form_gram();
+        const auto block = static_cast<double>(columns);
+        if (m * n * n + 2 * n * n * block * (products - 1) > 4 * m * n * block * products) return;
+        const Matrix<T> g = gram_matrix(a_, scale_ * scale_);
+        image_ = sparse_image(context_, g.view(), columns, seed);
+        gram_.emplace(context_, g.view(), operands_);
+    }
+
+    /// G times random vectors: what the constructor made, if that many columns were expected.
+    [[nodiscard]] Block random_image(std::int64_t columns) {
+        if (image_.cols() == columns) return std::move(image_);
+        Block image = this->block(columns);
+        apply(1, this->random_block(columns), 0, image);
+        return image;
     }
 
     /// From here on apply() rounds nothing.
     void refine() {
         operands_ = Operands::exact;
         deflation_ = {};
-        if (gram_) form_gram();
+        if (gram_) gram_.emplace(context_, gram_matrix(a_, scale_ * scale_).view(), operands_);
     }
 
     /// From here on apply() takes part of the first columns of q, roughly the leading eigenvectors, unrounded. Not
@@ -71,7 +82,7 @@ public:
             for (std::int64_t j = 0; j < rest.cols(); ++j) rest(i, j) = scale_ * static_cast<T>(a_(i, j));
         });
         gemm(context_, T{-1}, wide_ ? v : y, Transpose::no, wide_ ? y : v, Transpose::yes, T{1}, rest.view());
-        form_gram(const_view(rest), T{1});
+        gram_.emplace(context_, gram_matrix(const_view(rest), T{1}).view(), operands_);
         return true;
     }
 
@@ -111,12 +122,12 @@ private:
     using BlockOperations<T>::context_;
     using BlockOperations<T>::operands_;
 
-    void form_gram() { form_gram(a_, scale_ * scale_); }
+    /// scale a^T a or scale a a^T
     template <Scalar E>
-    void form_gram(MatrixView<const E> a, T scale) {
+    [[nodiscard]] Matrix<T> gram_matrix(MatrixView<const E> a, T scale) const {
         auto g = Matrix<T>::uninitialized(order(), order());
         gram(context_, scale, a, wide_ ? Transpose::no : Transpose::yes, T{0}, g.view(), operands_);
-        gram_.emplace(context_, g.view(), operands_);
+        return g;
     }
 
     /// scale A q or scale A^T q: m x columns.
@@ -129,6 +140,7 @@ private:
     MatrixView<const S> a_;
     T scale_;
     bool wide_;
+    Block image_;                             ///< of random vectors, until it is asked for
     std::optional<RepeatedOperand<T>> gram_;  ///< without what deflation_ has of it
     Deflation<T> deflation_;
 };

@@ -72,11 +72,11 @@ public:
 
     [[nodiscard]] std::int64_t order() const { return n_; }
 
-    [[nodiscard]] Block random_block(std::int64_t columns) {
-        Block q(columns, n_);
-        const Matrix<C, DeviceSpace>& source = context_.random_block<C>(n_, columns, seed_);
-        copy(context_, source.view(), q.view());
-        return q;
+    /// G times random vectors.
+    [[nodiscard]] Block random_image(std::int64_t columns) {
+        Block image = block(columns);
+        apply(1, context_.random_block<C>(n_, columns, seed_), 0, image);
+        return image;
     }
 
     /// Not initialised.

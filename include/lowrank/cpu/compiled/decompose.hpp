@@ -35,9 +35,6 @@
 #error "lowrank::compiled is without LAPACK: a program links it or lowrank::lapack, not both"
 #endif
 namespace lowrank::cpu {
-namespace detail {
-LOWRANK_EIGEN_SOLVERS(extern template)
-}  // namespace detail
 LOWRANK_SOLVERS(extern template, float)
 LOWRANK_SOLVERS(extern template, double)
 LOWRANK_DECOMPOSE(extern template, float)
@@ -45,4 +42,9 @@ LOWRANK_DECOMPOSE(extern template, double)
 LOWRANK_DECOMPOSE(extern template, bf16)
 LOWRANK_DECOMPOSE(extern template, f16)
 }  // namespace lowrank::cpu
+#endif
+#ifdef LOWRANK_COMPILED_EIGEN
+namespace lowrank::cpu::detail {
+LOWRANK_EIGEN_SOLVERS(extern template)
+}  // namespace lowrank::cpu::detail
 #endif
