@@ -8,10 +8,10 @@
 // the eigenvalues of the Gram matrix in double, of double by Eigen's divide and conquer, with the target
 // lowrank::lapack by LAPACK's gesdd (cpu/svd.hpp). Method::fast finds the leading part alone by Chebyshev-filtered
 // subspace iteration (subspace_iteration.hpp), about 7 products of the smaller side's Gram matrix with a block of 9/8
-// rank columns, until the estimated error is within (1 + excess) of the optimum; where neither float nor double can
-// tell (a weight of nearly that rank) it hands over to the exact method. Method::automatic takes the fast one for
-// blocks of up to half of min(d_in, d_out). Factors::method says which it was, Factors::relative_error the error
-// computed on the result.
+// rank columns, the first of them sparse on the CPU, until the estimated error is within (1 + excess) of the optimum;
+// where neither float nor double can tell (a weight of nearly that rank) it hands over to the exact method.
+// Method::automatic takes the fast one for blocks of up to half of min(d_in, d_out). Factors::method says which it was,
+// Factors::relative_error the error computed on the result.
 //
 // Types. float and double weights compute in their own type, bf16 and f16 weights in float.
 //

@@ -1,4 +1,4 @@
-// lowrank - the entries of random blocks: by place, so that they are the same for any number of threads or devices.
+// lowrank - random numbers by place: the same for any number of threads, on the CPU and on devices.
 // SPDX-License-Identifier: MIT
 #pragma once
 

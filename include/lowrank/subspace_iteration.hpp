@@ -7,7 +7,7 @@
 //
 // The cut a lies near theta_l, the edge of what the block can hold, and is mixed with the mean of the spectrum outside
 // of it. Simulated for Gaussian matrices, wanted rank 0.15 n, this needs 7.9 rank columns of products for an excess of
-// 1e-3; the cut at the mean alone needs 11.2.
+// 1e-3, the first product of a normal block included; the cut at the mean alone needs 11.2.
 //
 // The shortfall is estimated, not assumed: from the gain in E that the last filter brought (subspace_model.hpp).
 //

@@ -6,6 +6,7 @@
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/orthonormalize.hpp>
+#include <lowrank/cpu/sparse_image.hpp>
 #include <lowrank/cpu/symmetric_eigen.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/random_entry.hpp>
@@ -139,6 +140,11 @@ protected:
         });
     }
 
+    /// G times a sparse random block; of too few columns for that, nothing. For a G that is at hand.
+    [[nodiscard]] Block sparse_start(MatrixView<const T> g, std::int64_t columns) const {
+        return columns < kLeastSparseColumns ? Block() : sparse_image(context_, g, columns, seed_);
+    }
+
     const Context& context_;
     Operands operands_ = Operands::exact;  ///< of apply()
 
@@ -159,6 +165,14 @@ private:
     Matrix<T> projected_;     ///< q^T G q of the last ritz_values(), its upper triangle
     Matrix<T> ritz_vectors_;  ///< of that, as rows; computed when they are asked for
 };
+
+/// G times random_block().
+template <class Backend>
+typename Backend::Block dense_start(Backend& backend, std::int64_t columns) {
+    typename Backend::Block image = backend.block(columns);
+    backend.apply(1, backend.random_block(columns), 0, image);
+    return image;
+}
 
 /// How much more energy orthonormal `vectors` have, by their `ritz_values`, than backend.apply() would show of them: of
 /// some of them, for all. Vectors that are much alike, as those of a constant weight, lose much alike; they are among

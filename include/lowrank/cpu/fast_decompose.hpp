@@ -30,7 +30,7 @@ struct LeadingPart {
     double excess = 0;
 };
 
-// Products with G of a usual run: the plan of GramOperator.
+// Products with G of a usual run, the first with random vectors: the plan of GramOperator.
 inline constexpr int kUsualProducts = 7;
 
 /// For a G that is computed in T: the Gram matrix of the shorter side, `order`, of a matrix of that squared norm.

@@ -7,7 +7,6 @@
 #include <lowrank/cpu/deflation.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/repeated_operand.hpp>
-#include <lowrank/cpu/sparse_image.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/scalar.hpp>
 
@@ -35,8 +34,8 @@ public:
     using Extraction = LeadingTriplets<T>;
     using BlockOperations<T>::order;
 
-    /// `products` is how many products of G with `columns` columns are expected: G is formed if that is cheaper than
-    /// going through A twice each time. Then the first, with random vectors, comes nearly free.
+    /// `products` is how many products of G with `columns` columns are expected, the first with random vectors: G is
+    /// formed if that is cheaper than going through A twice each time.
     GramOperator(const Context& context, MatrixView<const S> a, T scale, std::uint64_t seed, std::int64_t columns,
                  int products)
         : BlockOperations<T>(context, std::min(a.rows(), a.cols()), seed),
@@ -45,19 +44,17 @@ public:
           wide_(a.cols() > a.rows()) {
         const auto n = static_cast<double>(order());
         const auto m = static_cast<double>(std::max(a.rows(), a.cols()));
-        const auto block = static_cast<double>(columns);
-        if (m * n * n + 2 * n * n * block * (products - 1) > 4 * m * n * block * products) return;
+        const double block = static_cast<double>(columns) * products;
+        if (m * n * n + 2 * n * n * block > 4 * m * n * block) return;
         const Matrix<T> g = gram_matrix(a_, scale_ * scale_);
-        image_ = sparse_image(context_, g.view(), columns, seed);
+        image_ = this->sparse_start(g.view(), columns);
         gram_.emplace(context_, g.view(), operands_);
     }
 
-    /// G times random vectors: what the constructor made, if that many columns were expected.
+    /// G times random vectors; before apply() is refined.
     [[nodiscard]] Block random_image(std::int64_t columns) {
-        if (image_.cols() == columns) return std::move(image_);
-        Block image = this->block(columns);
-        apply(1, this->random_block(columns), 0, image);
-        return image;
+        Block image = std::exchange(image_, {});
+        return image.cols() == columns ? std::move(image) : dense_start(*this, columns);
     }
 
     /// From here on apply() rounds nothing.

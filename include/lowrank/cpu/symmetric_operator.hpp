@@ -7,7 +7,6 @@
 #include <lowrank/cpu/deflation.hpp>
 #include <lowrank/cpu/gemm.hpp>
 #include <lowrank/cpu/repeated_operand.hpp>
-#include <lowrank/cpu/sparse_image.hpp>
 #include <lowrank/matrix.hpp>
 
 #include <algorithm>
@@ -34,10 +33,13 @@ public:
     using Extraction = LeadingPairs<T>;
 
     SymmetricOperator(const Context& context, MatrixView<const T> k, std::uint64_t seed)
-        : BlockOperations<T>(context, k.rows(), seed), k_(k), seed_(seed), packed_(context, k, operands_) {}
+        : BlockOperations<T>(context, k.rows(), seed), k_(k), packed_(context, k, operands_) {}
 
     /// K times random vectors.
-    [[nodiscard]] Block random_image(std::int64_t columns) const { return sparse_image(context_, k_, columns, seed_); }
+    [[nodiscard]] Block random_image(std::int64_t columns) const {
+        Block image = this->sparse_start(k_, columns);
+        return image.cols() == columns ? std::move(image) : dense_start(*this, columns);
+    }
 
     /// From here on apply() rounds nothing.
     void refine() {
@@ -104,7 +106,6 @@ private:
     using BlockOperations<T>::operands_;
 
     MatrixView<const T> k_;
-    std::uint64_t seed_;
     RepeatedOperand<T> packed_;  ///< without what deflation_ has of it
     Deflation<T> deflation_;
 };

@@ -43,6 +43,7 @@ LOWRANK_DECOMPOSE(extern template, bf16)
 LOWRANK_DECOMPOSE(extern template, f16)
 }  // namespace lowrank::cpu
 #endif
+// Apart, for programs with lowrank::lapack may link these.
 #ifdef LOWRANK_COMPILED_EIGEN
 namespace lowrank::cpu::detail {
 LOWRANK_EIGEN_SOLVERS(extern template)

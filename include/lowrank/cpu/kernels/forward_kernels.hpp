@@ -83,7 +83,8 @@ inline constexpr int kMaxForwardChains = 8;
 // weights are read from memory in one sequence, and split the sum to have 8 or more additions under way: the latency is
 // 4 cycles, and two start in each. Rows that a tile has too many are computed all the same, so that there are many
 // tiles of few rows: a core of Zen 4 gets a cache line of weights every 14 cycles, in which 14 rows of pairs can be
-// multiplied.
+// multiplied. AVX2's tile for many rows takes four steps in a round of its loop: there the instructions that are not
+// additions show where two threads share a core (Zen 3, float: 2 to 10 % less time so; bf16 alike).
 //
 // A block has so many rows that the weights, which every block reads again, take a small part of the memory bandwidth
 // (6 of 60 GB/s with two AVX512-BF16 cores at full rate, 2 to 3 of 15 with AVX2), and so many entries of the inner

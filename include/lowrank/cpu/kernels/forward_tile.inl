@@ -55,6 +55,7 @@ template <class V, int kRows, int kPanels, int kChains, int kUnrolled = kChains,
 LOWRANK_TARGET void forward_tile(std::int64_t steps, const std::byte* a, std::int64_t a_stride, const void* w_bytes,
                                  std::int64_t panel_stride, const std::byte* ahead, std::int64_t ahead_stride,
                                  void* c_bytes, std::int64_t ldc, bool accumulate) {
+    static_assert(kUnrolled % kChains == 0);
     using Step = ForwardStep<V, kRows, kPanels>;
     const auto* w = static_cast<const typename V::Stored*>(w_bytes);
     auto* c = static_cast<Result*>(c_bytes);
