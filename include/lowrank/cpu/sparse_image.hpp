@@ -17,7 +17,8 @@
 
 namespace lowrank::cpu::detail {
 
-/// From so many columns on the image takes less time than the product with a packed matrix: few make many short pieces.
+/// Fewer columns make so many short pieces that a product with the packed matrix should be faster: an estimate by their
+/// number, not measured.
 inline constexpr std::int64_t kLeastSparseColumns = 64;
 
 /// Where the pieces of each stretch begin in the image: stretches x count, the numbers of a row different.
