@@ -93,8 +93,8 @@ TEST_CASE("The fast method keeps the excess it promises, and its estimate of it 
 // lie close together above a gap, where few of the others decide how fast the filters separate them.
 TEST_CASE("The excess holds for diagonal weights, with a gap behind the rank or without", "[decompose][fast]") {
     constexpr std::int64_t kOrder = 1024;
-    double worst = 0;
-    for (const std::int64_t rank : {60, 120}) {  // without the Gram matrix and with it
+    double worst[2] = {};                            // by the usual start; of one pass
+    for (const std::int64_t rank : {40, 60, 120}) {  // by the usual start; without the Gram matrix and with it
         for (const bool gap : {false, true}) {
             for (const unsigned seed : {1U, 2U, 3U, 4U}) {
                 CAPTURE(rank, gap, seed);
@@ -118,27 +118,30 @@ TEST_CASE("The excess holds for diagonal weights, with a gap behind the rank or 
                 REQUIRE(factors.method == Method::fast);
                 REQUIRE(truth <= 1e-3);
                 REQUIRE(factors.excess <= 1e-3);
-                if (truth > 1e-5) worst = std::max(worst, truth / factors.excess);
+                double& one = worst[rank == 40 ? 0 : 1];
+                if (truth > 1e-5) one = std::max(one, truth / factors.excess);
             }
         }
     }
-    WARN("the worst ratio of the true excess to its estimate: " << worst);
-    CHECK(worst <= 5);  // what Factors::excess states
+    WARN("the worst ratios of the true excess to its estimate: " << worst[0] << ", " << worst[1]);
+    CHECK(worst[0] <= 5);  // what Factors::excess states
+    CHECK(worst[1] <= 2);
 }
 
 TEST_CASE("The fast method agrees with the exact one, in every type", "[decompose][fast]") {
     const Dense w = test::with_spectrum(200, 260, values(Shape::power, 200, 0), 3);
+    const auto rank = GENERATE(std::int64_t{30}, std::int64_t{66});
     const auto check = [&](const auto& weight) {
         const Dense stored = test::widened(weight);
-        const auto exact = decompose(kCpu, weight, {.rank = fixed_rank(30), .method = Method::exact});
-        const auto fast = decompose(kCpu, weight, {.rank = fixed_rank(30), .method = Method::fast});
+        const auto exact = decompose(kCpu, weight, {.rank = fixed_rank(rank), .method = Method::exact});
+        const auto fast = decompose(kCpu, weight, {.rank = fixed_rank(rank), .method = Method::fast});
         REQUIRE(fast.method == Method::fast);
         const double best = error_norm(stored, exact);
         CHECK(error_norm(stored, fast) <= 1.001 * best + rounding(stored));
         CHECK(fast.relative_error == Approx(exact.relative_error).epsilon(1.1e-3));
         // Ritz values lie below the singular values, and miss together no more than the excess allows.
         double missing = 0;
-        for (std::size_t i = 0; i < 30; ++i) {
+        for (std::size_t i = 0; i < static_cast<std::size_t>(rank); ++i) {
             const auto s = static_cast<double>(exact.singular_values[i]);
             const auto ritz = static_cast<double>(fast.singular_values[i]);
             CHECK(ritz <= s * (1 + 1e-5));
@@ -167,17 +170,18 @@ TEST_CASE("Directions far below the first are found, or the method is the exact 
 }
 
 TEST_CASE("W1 of the fast method is orthonormal on either side", "[decompose][fast]") {
-    for (const auto& [d_in, d_out] : {std::pair{150, 220}, std::pair{220, 150}}) {
-        const Dense w = test::with_spectrum(d_in, d_out, values(Shape::power, 150, 0), 5);
+    const auto rank = GENERATE(std::int64_t{20}, std::int64_t{70});
+    for (const auto& [d_in, d_out] : {std::pair{200, 270}, std::pair{270, 200}}) {
+        const Dense w = test::with_spectrum(d_in, d_out, values(Shape::power, 200, 0), 5);
         for (const WeightLayout layout : {WeightLayout::in_out, WeightLayout::out_in}) {
             const Dense stored = layout == WeightLayout::in_out ? w : w.transpose();
             const auto factors = decompose(kCpu, test::rounded<float>(stored),
-                                           {.rank = fixed_rank(20), .layout = layout, .method = Method::fast});
+                                           {.rank = fixed_rank(rank), .layout = layout, .method = Method::fast});
             REQUIRE(factors.d_in() == d_in);
             REQUIRE(factors.d_out() == d_out);
             const Dense w1 = test::widened(factors.w1);
-            CHECK((w1.transpose() * w1 - Dense::Identity(20, 20)).norm() < 1e-4);
-            CHECK(error_norm(w, factors) <= 1.001 * tail_norm(values(Shape::power, 150, 0), 20) + rounding(w));
+            CHECK((w1.transpose() * w1 - Dense::Identity(rank, rank)).norm() < 1e-4);
+            CHECK(error_norm(w, factors) <= 1.001 * tail_norm(values(Shape::power, 200, 0), rank) + rounding(w));
         }
     }
 }
@@ -185,8 +189,9 @@ TEST_CASE("W1 of the fast method is orthonormal on either side", "[decompose][fa
 TEST_CASE("Equal bits for any number of threads, another start for another seed", "[decompose][fast]") {
     const Matrix<float> weight =
         test::rounded<float>(test::with_spectrum(300, 200, values(Shape::gaussian, 200, 0), 9));
+    const auto rank = GENERATE(std::int64_t{24}, std::int64_t{70});
     const auto run = [&](const cpu::Context& context, std::uint64_t seed) {
-        return decompose(context, weight, {.rank = fixed_rank(24), .method = Method::fast, .seed = seed});
+        return decompose(context, weight, {.rank = fixed_rank(rank), .method = Method::fast, .seed = seed});
     };
     const auto one = run(cpu::Context({.threads = 1}), 0);
     const auto equal = [&](const Factors<float>& other) {
@@ -238,13 +243,14 @@ TEST_CASE("Ones, zeros, one row, one column, one entry", "[decompose][fast]") {
 }
 
 TEST_CASE("Huge, tiny and subnormal weights give the factors of their scale", "[decompose][fast]") {
-    const std::vector<double> s = values(Shape::power, 120, 0);
-    const Dense w = test::with_spectrum(150, 120, s, 15);
+    const std::vector<double> s = values(Shape::power, 200, 0);
+    const Dense w = test::with_spectrum(230, 200, s, 15);
+    const auto rank = GENERATE(std::int64_t{20}, std::int64_t{60});
     const auto check = [&](const auto& weight, double scale, double slack) {
-        const auto factors = decompose(kCpu, weight, {.rank = fixed_rank(20), .method = Method::fast});
+        const auto factors = decompose(kCpu, weight, {.rank = fixed_rank(rank), .method = Method::fast});
         const Dense product = test::widened(factors.w1) * test::widened(factors.w2, 1 / scale);
         CAPTURE(scale);
-        CHECK((w - product).norm() <= (1.001 + slack) * tail_norm(s, 20));
+        CHECK((w - product).norm() <= (1.001 + slack) * tail_norm(s, rank));
     };
     for (const double scale : {1e30, 1e-30, 1e8}) check(test::rounded<float>(w, scale), scale, 0);
     for (const double scale : {1e300, 1e-300}) check(test::rounded<double>(w, scale), scale, 0);

@@ -6,10 +6,11 @@
 //
 // Methods. Method::exact is the full decomposition, O(d_in d_out min(d_in, d_out)) with a large constant: of float by
 // the eigenvalues of the Gram matrix in double, of double by Eigen's divide and conquer, with the target
-// lowrank::lapack by LAPACK's gesdd (cpu/svd.hpp). Method::fast finds the leading part alone by Chebyshev-filtered
-// subspace iteration (subspace_iteration.hpp), about 7 products of the smaller side's Gram matrix with a block of 9/8
-// rank columns, the first of them sparse on the CPU, until the estimated error is within (1 + excess) of the optimum;
-// where neither float nor double can tell (a weight of nearly that rank) it hands over to the exact method.
+// lowrank::lapack by LAPACK's gesdd (cpu/svd.hpp). Method::fast finds the leading part alone by filtered subspace
+// iteration (subspace_iteration.hpp) on the smaller side's Gram matrix, with a block of 9/8 rank columns: on the CPU,
+// from rank 56 on, in one pass as a rule, by a polynomial of degree 4 to 7 that is designed on what a few steps of
+// Lanczos show of the spectrum (designed_pass.hpp), and by more until the estimated error is within (1 + excess) of the
+// optimum. Where neither float nor double can tell (a weight of nearly that rank) it hands over to the exact method.
 // Method::automatic takes the fast one for blocks of up to half of min(d_in, d_out). Factors::method says which it was,
 // Factors::relative_error the error computed on the result.
 //

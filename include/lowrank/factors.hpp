@@ -34,8 +34,9 @@ struct Factors {
     std::vector<T> singular_values;  ///< descending; all of them (exact), or those kept, or none (see DecomposeOptions)
     double relative_error = 0;       ///< ||W - W1 W2||_F / ||W||_F, computed; 0 for W = 0
     /// Estimate of ||W - W1 W2||_F / (the least possible at this rank) - 1, 0 if exact. Over the spectra of
-    /// tests/decompose_fast_test.cpp the truth is at most twice this (measured worst 1.8), down to the rounding of the
-    /// weight; where the kept singular values lie close together above a gap, at most five times (3.7).
+    /// tests/decompose_fast_test.cpp the truth is at most twice this (measured worst 1.9), down to the rounding of the
+    /// weight; where no pass is designed (ranks below 56, orders below 192, or 384 from rank 228 on; devices) and the
+    /// kept singular values lie close together above a gap, at most five times (3.7).
     double excess = 0;
     Method method = Method::exact;  ///< the one that made these factors; never `automatic`
 

@@ -11,6 +11,9 @@
 //
 // The shortfall is estimated, not assumed: from the gain in E that the last filter brought (subspace_model.hpp).
 //
+// Most blocks need none of that: they go through one pass that is designed beforehand (designed_pass.hpp), and come
+// here when its residuals show that more is left than is allowed.
+//
 // A Backend does the heavy work; cpu/gram_operator.hpp is one and says what its members mean:
 //
 //     Block random_image(columns);                // G times random vectors
@@ -18,7 +21,7 @@
 //     void apply(alpha, q, beta, z);              // z = alpha G q + beta z
 //     void add(alpha, x, y);                      // y += alpha x
 //     void scale(alpha, x);
-//     void orthonormalize(q, scratch, bool to_working_accuracy);
+//     void orthonormalize(q, scratch, bool before_extraction);
 //     std::vector<double> ritz_values(q, z);      // z = G q
 //     void rotate(x);                             // x = x V, V the vectors of the last ritz_values(); may be missing
 //     Extraction extract(q, rank);                // Rayleigh-Ritz on A itself
@@ -31,28 +34,32 @@
 //                                                 // columns of q: false if it cannot; may be missing, needs rotate()
 //     std::vector<double> squared_norms(z);       // of the columns
 //     double energy_lost_to_rounding(extraction); // of theta_1 + ... + theta_rank
+//
+// One for which a pass can be designed also has
+//
+//     Lanczos lanczos(columns, steps);            // by apply(): with spectrum(), shorter_spectrum()
+//     Block vectors(lanczos, count);              // its leading Ritz vectors
+//     std::pair<Block, Block> random_start(columns);  // random vectors and G times these
+//     void project_out(v, x);                     // x -= v (v^T x)
+//     Block joined(v, x);                         // side by side
+//     std::vector<Residual> residuals(extraction);
 #pragma once
 
+#include <lowrank/bearable_rounding.hpp>
+#include <lowrank/designed_pass.hpp>
+#include <lowrank/filter_design.hpp>
+#include <lowrank/filter_error.hpp>
 #include <lowrank/subspace_model.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
 namespace lowrank::detail {
-
-enum class SubspaceEnd : std::uint8_t { converged, unresolved, stagnated };
-
-template <class Extraction>
-struct SubspaceResult {
-    Extraction extraction;
-    double excess = 0;  ///< estimate
-    SubspaceEnd end = SubspaceEnd::converged;
-};
 
 template <class Backend>
 class SubspaceIteration {
@@ -60,18 +67,52 @@ public:
     using Extraction = typename Backend::Extraction;
 
     SubspaceIteration(Backend& backend, const SubspaceProblem& problem)
-        : backend_(backend), problem_(problem), columns_(block_columns(problem.order, problem.rank)) {}
+        : backend_(backend),
+          problem_(problem),
+          columns_(block_columns(problem.order, problem.rank)),
+          rounding_(backend, problem_) {}
+
+    SubspaceIteration(const SubspaceIteration&) = delete;
+    SubspaceIteration& operator=(const SubspaceIteration&) = delete;
 
     SubspaceResult<Extraction> run() {
         using Block = typename Backend::Block;
-        Block q = backend_.random_image(columns_);
-        Block z = backend_.block(columns_);
-        backend_.orthonormalize(q, z, false);
+        Block q;
+        Block z;
+        std::optional<double> known_left;  // measured after a designed pass that was not enough
+        EstimatedSpectrum spectrum;
+        if constexpr (kDesigns) {
+            auto pass = DesignedPass<Backend>(backend_, problem_, rounding_).run();
+            if (pass.done) return std::move(*pass.done);
+            if (pass.left) {
+                known_left = pass.left;
+                q = std::move(pass.q);
+                model_.add_filter(pass.filter);
+                spectrum = std::move(pass.spectrum);
+            }
+        }
+        if (!known_left) {
+            q = backend_.random_image(columns_);
+            model_.add_filter(ZerosFilter{{0.0}, 1.0});
+        }
+        z = backend_.block(columns_);
+        if (!known_left) backend_.orthonormalize(q, z, false);
         double last_energy = 0;
-        for (int round = 0; round < kMostRounds; ++round) {
+        for (int round = known_left ? 1 : 0; round < kMostRounds; ++round) {
             backend_.apply(1, q, 0, z);
             std::vector<double> theta = backend_.ritz_values(q, z);
-            if (round == 0) refine(theta, q, z);
+            if (round == 0) {
+                SeenSpectrum seen{std::move(theta), problem_.trace};
+                const auto rotated = [&](auto /*count*/) -> const Block& {
+                    if constexpr (requires { backend_.rotate(q); }) backend_.rotate(q);
+                    return q;
+                };
+                rounding_.refine(seen, problem_.rank / 4, rotated, [&] {
+                    backend_.apply(1, q, 0, z);
+                    seen.theta = backend_.ritz_values(q, z);
+                });
+                theta = std::move(seen.theta);
+            }
             const double before = sum_of_leading(theta, problem_.rank);
             const double tail = problem_.trace - before;
             if (!(tail > problem_.least_tail)) return {{}, 0, SubspaceEnd::unresolved};
@@ -81,9 +122,13 @@ public:
             if (!(theta[static_cast<std::size_t>(problem_.rank - 1)] > least_cut))
                 return {{}, 0, SubspaceEnd::unresolved};
             const double cut = std::max(mean + kEdge * (theta.back() - mean), least_cut);
-            const double here = round == 0 ? tail : left_of(before - last_energy, theta, mean);
+            const bool measured = known_left.has_value();
+            const double here = measured     ? known_left.value()
+                                : round == 0 ? tail
+                                             : left_of(before - last_energy, theta, mean);
+            known_left.reset();
             last_energy = before;
-            const double expected = round == 1 ? kFirstDoubt * here : here;
+            const double expected = round == 1 && !measured ? kFirstDoubt * here : here;
             const bool enough = round > 0 && expected + lost_in_filters_ <= allowed(tail);
             bool last = enough;
             if (!enough) {
@@ -102,14 +147,16 @@ public:
             Extraction extraction = backend_.extract(q, problem_.rank);
             const double after = sum_of_leading(extraction.ritz_values, problem_.rank);
             double left = expected;
-            if (!enough) {
+            if (!spectrum.block.empty()) {
+                left = left_by_residuals(extraction, spectrum);
+            } else if (!enough) {
                 left = left_of(after - lost_to_rounding_of(extraction) - before, extraction.ritz_values, mean);
                 if (round == 0) left *= kFirstDoubt;
             }
-            left += lost_in_filters_;
+            if (spectrum.block.empty()) left += lost_in_filters_;
             const double now = problem_.trace - after;
             if (left <= allowed(now, round == 0 ? kAcceptFirst : kAccept))
-                return {std::move(extraction), excess_of(left + lost_in_gram_, now), SubspaceEnd::converged};
+                return {std::move(extraction), excess_of(left + rounding_.lost(), now), SubspaceEnd::converged};
         }
         return {{}, 0, SubspaceEnd::stagnated};
     }
@@ -121,70 +168,27 @@ private:
     static constexpr int kFirstDegree = 3;
     static constexpr double kLoose = 5e-3;  ///< from here on one filter may do
     static constexpr int kMostDegree = 12;
-    static constexpr double kAim = 0.7;            ///< part of the excess that is aimed at
-    static constexpr double kAccept = 0.75;        ///< and that an estimate may be
     static constexpr double kAcceptFirst = 0.9;    ///< one that includes kFirstDoubt
-    static constexpr double kRoundingPart = 0.2;   ///< of the excess that rounding may take
     static constexpr double kFirstMayLose = 0.05;  ///< part of the tail: the next filter wins it back
-    static constexpr std::int64_t kFewLeading = 4;
-    static constexpr double kFirstDoubt = 3;  ///< measured: what the first gain says is up to 2.8 times too little
+    static constexpr double kFirstDoubt = 3;       ///< measured: what the first gain says is up to 2.8 times too little
 
-    static constexpr bool kRounds = requires(Backend & backend) { backend.refine(); };
-    [[nodiscard]] double variance() const {
-        if constexpr (kRounds) return backend_.rounding_variance();
-        return 0;
-    }
-    /// Has the backend round less if that costs more than a small part of the shortfall that is allowed: nothing of the
-    /// leading directions if these are few, else nothing at all. `theta` and z = G q are then computed anew.
-    template <class Block>
-    void refine(std::vector<double>& theta, Block& q, Block& z) {
-        if constexpr (kRounds) {
-            if (variance() == 0 || rounding_is_bearable(theta, 0)) return;
-            const auto again = [&] {
-                backend_.apply(1, q, 0, z);
-                theta = backend_.ritz_values(q, z);
-            };
-            if constexpr (requires { backend_.deflate(q, 1); }) {
-                // Errors of the leading directions may hide the block's edge, and with it how many these are.
-                bool hidden = !(theta.back() > 0);
-                for (std::int64_t count = kFewLeading; count <= problem_.rank / 4; count *= 4) {
-                    if (!hidden && !rounding_is_bearable(theta, count)) continue;
-                    backend_.rotate(q);
-                    if (!backend_.deflate(q, count)) break;
-                    again();
-                    if (rounding_is_bearable(theta, count)) {
-                        deflated_ = count;
-                        return;
-                    }
-                    if (!hidden) break;
-                    hidden = !(theta.back() > 0);
-                }
-            }
-            lost_in_gram_ = 0;
-            backend_.refine();
-            again();
+    static constexpr bool kDesigns = requires(Backend & backend) { backend.lanczos(1, 1); };
+    [[nodiscard]] double left_by_residuals(const Extraction& extraction, const EstimatedSpectrum& spectrum) {
+        if constexpr (kDesigns) {
+            return FilterError(spectrum, problem_)
+                .shortfall(backend_.residuals(extraction), extraction.ritz_values,
+                           [&](double mu) { return model_.squared_filter(mu); });
         }
-    }
-    /// Of G, if `count` leading directions are not.
-    bool rounding_is_bearable(const std::vector<double>& theta, std::int64_t count) {
-        SubspaceProblem rest = problem_;
-        const std::vector<double> flat = without_leading(theta, count, rest);
-        lost_in_gram_ = lost_in_gram(flat, rest, mean_outside(flat, rest), variance());
-        const double tail = problem_.trace - sum_of_leading(theta, problem_.rank);
-        return lost_in_gram_ < allowed(tail, kRoundingPart);
+        return 0;
     }
     [[nodiscard]] double lost_to_rounding_of(const Extraction& extraction) {
-        if constexpr (kRounds) return backend_.energy_lost_to_rounding(extraction);
+        if constexpr (requires { backend_.energy_lost_to_rounding(extraction); })
+            return backend_.energy_lost_to_rounding(extraction);
         return 0;
     }
 
-    /// Shortfall at which the error is (1 + excess) times the optimum: (tail - d)(1 + e)^2 = tail.
     [[nodiscard]] double allowed(double tail, double part = kAim) const {
-        const double factor = std::pow(1 + part * problem_.excess, 2);
-        return tail * (1 - 1 / factor);
-    }
-    [[nodiscard]] static double excess_of(double left, double tail) {
-        return left < tail ? std::sqrt(tail / (tail - left)) - 1 : std::numeric_limits<double>::infinity();
+        return allowed_shortfall(problem_, tail, part);
     }
     /// By how much the last filter reduced the shortfall, by the model.
     [[nodiscard]] double reduction(const std::vector<double>& theta, double mean) const {
@@ -194,7 +198,8 @@ private:
     /// The shortfall that is left after the last filter gained `gain`.
     [[nodiscard]] double left_of(double gain, const std::vector<double>& theta, double mean) const {
         SubspaceProblem rest = problem_;
-        const double doubt = uncertainty_of_gain(without_leading(theta, deflated_, rest), rest, variance());
+        const double doubt =
+            uncertainty_of_gain(without_leading(theta, rounding_.deflated(), rest), rest, rounding_.variance());
         return bias(problem_.order) * shortfall(std::max(gain, 0.0) + doubt, reduction(theta, mean));
     }
 
@@ -210,7 +215,7 @@ private:
     template <class Block>
     Tamed tame(int degree, const std::vector<double>& theta, double cut, double mean, double bearable, Block& q,
                Block& z) {
-        const double rounding = variance();
+        const double rounding = rounding_.variance();
         const auto largest = [&](double most_amplification, const std::vector<double>& held) {
             const double least = theta[static_cast<std::size_t>(problem_.rank - 1)];
             for (int d = degree;; --d) {
@@ -221,7 +226,7 @@ private:
             }
         };
         std::vector<double> held;
-        if constexpr (kRounds) {
+        if constexpr (requires { backend_.squared_norms(z); }) {
             if (rounding > 0) held = leaks(theta, backend_.squared_norms(z));
         }
         const Tamed mixed = largest(problem_.most_amplification, held);
@@ -268,10 +273,9 @@ private:
     Backend& backend_;
     SubspaceProblem problem_;
     std::int64_t columns_;
+    BearableRounding<Backend> rounding_;
     ErrorModel model_;
     ErrorModel previous_;         ///< before the last filter
-    std::int64_t deflated_ = 0;   ///< leading directions that are not rounded
-    double lost_in_gram_ = 0;     ///< to the rounding of A and G
     double lost_in_filters_ = 0;  ///< to the rounding of the blocks, so far
 };
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <lowrank/cpu/block_lanczos.hpp>
 #include <lowrank/cpu/column_products.hpp>
 #include <lowrank/cpu/context.hpp>
 #include <lowrank/cpu/gemm.hpp>
@@ -10,6 +11,7 @@
 #include <lowrank/cpu/symmetric_eigen.hpp>
 #include <lowrank/matrix.hpp>
 #include <lowrank/random_entry.hpp>
+#include <lowrank/subspace_model.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -36,15 +38,25 @@ public:
     [[nodiscard]] std::int64_t order() const { return order_; }
 
     /// order() x columns independent entries of mean 0.
-    [[nodiscard]] Block random_block(std::int64_t columns) const {
-        auto q = Block::uninitialized(order(), columns);
-        for_rows(q, [&](std::int64_t i) {
-            for (std::int64_t j = 0; j < columns; ++j) {
-                q(i, j) =
-                    static_cast<T>(lowrank::detail::random_entry(seed_, static_cast<std::uint64_t>(i * columns + j)));
-            }
+    [[nodiscard]] Block random_block(std::int64_t columns) const { return random_block(columns, seed_); }
+
+    /// The sparse random block that sparse_start() multiplies G with.
+    [[nodiscard]] Block sparse_block(std::int64_t columns) const {
+        return SparseSigns<T>(order(), columns, seed_).dense();
+    }
+
+    /// x -= v (v^T x) for orthonormal v.
+    void project_out(const Block& v, Block& x) const { detail::project_out(context_, const_view(v), x.view()); }
+    [[nodiscard]] Block vectors(const BlockLanczos<T>& lanczos, std::int64_t count) const {
+        return lanczos.vectors(context_, count);
+    }
+    /// v and x side by side.
+    [[nodiscard]] Block joined(const Block& v, const Block& x) const {
+        auto both = block(v.cols() + x.cols());
+        for_rows(both, [&](std::int64_t i) {
+            std::copy_n(x.row(i), x.cols(), std::copy_n(v.row(i), v.cols(), both.row(i)));
         });
-        return q;
+        return both;
     }
 
     /// The same size, its entries still to be written.
@@ -72,9 +84,11 @@ public:
         });
     }
 
-    /// Columns of q become an orthonormal basis of their span: roughly, as leading_combination() makes up for the rest.
-    void orthonormalize(Block& q, Block& scratch, bool /*to_working_accuracy*/) const {
-        cpu::orthonormalize(context_, q, scratch, Orthonormal::roughly);
+    /// Columns of q become an orthonormal basis of their span: the more roughly where extraction follows, as
+    /// leading_combination() makes up for the rest.
+    void orthonormalize(Block& q, Block& scratch, bool before_extraction) const {
+        cpu::orthonormalize(context_, q, scratch,
+                            before_extraction ? Orthonormal::to_first_order : Orthonormal::roughly);
     }
 
     /// Eigenvalues of q^T z = q^T G q, descending.
@@ -144,6 +158,22 @@ protected:
     [[nodiscard]] Block sparse_start(MatrixView<const T> g, std::int64_t columns) const {
         return columns < kLeastSparseColumns ? Block() : sparse_image(context_, g, columns, seed_);
     }
+    [[nodiscard]] Block random_block(std::int64_t columns, std::uint64_t seed) const {
+        auto q = Block::uninitialized(order(), columns);
+        for_rows(q, [&](std::int64_t i) {
+            for (std::int64_t j = 0; j < columns; ++j) {
+                q(i, j) =
+                    static_cast<T>(lowrank::detail::random_entry(seed, static_cast<std::uint64_t>(i * columns + j)));
+            }
+        });
+        return q;
+    }
+    /// Steps of Lanczos by `apply(q, z)`, from vectors that are independent of random_block().
+    template <class Apply>
+    [[nodiscard]] BlockLanczos<T> lanczos(std::int64_t columns, int steps, Apply&& apply) const {
+        constexpr std::uint64_t kOtherStream = 0x6c616e637a6f73;
+        return BlockLanczos<T>(context_, random_block(columns, seed_ ^ kOtherStream), steps, apply);
+    }
 
     const Context& context_;
     Operands operands_ = Operands::exact;  ///< of apply()
@@ -166,12 +196,57 @@ private:
     Matrix<T> ritz_vectors_;  ///< of that, as rows; computed when they are asked for
 };
 
-/// G times random_block().
-template <class Backend>
-typename Backend::Block dense_start(Backend& backend, std::int64_t columns) {
-    typename Backend::Block image = backend.block(columns);
-    backend.apply(1, backend.random_block(columns), 0, image);
-    return image;
+/// Random vectors and G times these: the sparse ones that `image` is the image of, if it has that many columns.
+template <class Backend, class Block>
+std::pair<Block, Block> random_start(Backend& backend, Block image, std::int64_t columns) {
+    if (image.cols() == columns) return {backend.sparse_block(columns), std::move(image)};
+    Block x = backend.random_block(columns);
+    image = backend.block(columns);
+    backend.apply(1, x, 0, image);
+    return {std::move(x), std::move(image)};
+}
+
+/// Some columns of a block, and G times these.
+template <class Backend, ComputeScalar T>
+std::pair<Matrix<T>, Matrix<T>> with_image(Backend& backend, const Matrix<T>& vectors,
+                                           const std::vector<std::int64_t>& places) {
+    const auto count = static_cast<std::int64_t>(places.size());
+    Matrix<T> v = backend.block(count);
+    for (std::int64_t i = 0; i < v.rows(); ++i) {
+        for (std::int64_t k = 0; k < count; ++k) v(i, k) = vectors(i, places[static_cast<std::size_t>(k)]);
+    }
+    Matrix<T> z = backend.block(count);
+    backend.apply(1, v, 0, z);
+    return {std::move(v), std::move(z)};
+}
+
+/// ||G v_k - theta_k v_k||^2 of some of the vectors, each for as many as it stands for.
+template <class Backend, ComputeScalar T>
+std::vector<lowrank::detail::Residual> sampled_residuals(Backend& backend, const Matrix<T>& vectors,
+                                                         const std::vector<double>& ritz_values) {
+    // The first, some of which come from Lanczos, the last, which converge last, and every eighth of the rest.
+    constexpr std::int64_t kEnd = 16;
+    constexpr std::int64_t kEvery = 8;
+    const std::int64_t rank = vectors.cols();
+    std::vector<lowrank::detail::Residual> result;
+    for (std::int64_t k = 0; k < rank;) {
+        const bool each = k < kEnd || k >= rank - kEnd;
+        const std::int64_t next = each ? k + 1 : std::min(k + kEvery, rank - kEnd);
+        result.push_back({k + (next - k) / 2, static_cast<double>(next - k), 0});
+        k = next;
+    }
+    std::vector<std::int64_t> places;
+    for (const lowrank::detail::Residual& one : result) places.push_back(one.place);
+    auto [v, z] = with_image(backend, vectors, places);
+    for (std::int64_t i = 0; i < v.rows(); ++i) {
+        for (std::int64_t k = 0; k < v.cols(); ++k) {
+            const std::int64_t place = places[static_cast<std::size_t>(k)];
+            z(i, k) -= static_cast<T>(ritz_values[static_cast<std::size_t>(place)]) * v(i, k);
+        }
+    }
+    const std::vector<double> squares = backend.squared_norms(z);
+    for (std::size_t k = 0; k < squares.size(); ++k) result[k].squared = squares[k];
+    return result;
 }
 
 /// How much more energy orthonormal `vectors` have, by their `ritz_values`, than backend.apply() would show of them: of
@@ -186,13 +261,7 @@ double energy_lost_to_rounding(Backend& backend, const Matrix<T>& vectors, const
     const std::int64_t rank = vectors.cols();
     std::vector<std::int64_t> chosen;
     for (std::int64_t k = 0; k < rank; k += k < kLeading ? 1 : kEvery) chosen.push_back(k);
-    const auto count = static_cast<std::int64_t>(chosen.size());
-    Matrix<T> v = backend.block(count);
-    for (std::int64_t i = 0; i < v.rows(); ++i) {
-        for (std::int64_t k = 0; k < count; ++k) v(i, k) = vectors(i, chosen[static_cast<std::size_t>(k)]);
-    }
-    Matrix<T> z = backend.block(count);
-    backend.apply(1, v, 0, z);
+    const auto [v, z] = with_image(backend, vectors, chosen);
     const std::vector<double> shown = backend.column_products(v, z);
     double lost = 0;
     for (std::size_t k = 0; k < shown.size(); ++k) {

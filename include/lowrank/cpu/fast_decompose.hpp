@@ -30,8 +30,9 @@ struct LeadingPart {
     double excess = 0;
 };
 
-// Products with G of a usual run, the first with random vectors: the plan of GramOperator.
-inline constexpr int kUsualProducts = 7;
+// Products with G of a usual run, Lanczos and residuals counted by their columns (7 where no pass is designed): the
+// plan of GramOperator.
+inline constexpr int kUsualProducts = 6;
 
 /// For a G that is computed in T: the Gram matrix of the shorter side, `order`, of a matrix of that squared norm.
 template <ComputeScalar T>

@@ -47,14 +47,18 @@ public:
         const double block = static_cast<double>(columns) * products;
         if (m * n * n + 2 * n * n * block > 4 * m * n * block) return;
         const Matrix<T> g = gram_matrix(a_, scale_ * scale_);
-        image_ = this->sparse_start(g.view(), columns);
+        image_ = this->sparse_start(g.view(), columns - lowrank::detail::locked_columns(order(), columns));
         gram_.emplace(context_, g.view(), operands_);
     }
 
-    /// G times random vectors; before apply() is refined.
-    [[nodiscard]] Block random_image(std::int64_t columns) {
-        Block image = std::exchange(image_, {});
-        return image.cols() == columns ? std::move(image) : dense_start(*this, columns);
+    /// Random vectors and G times these; before apply() is refined.
+    [[nodiscard]] std::pair<Block, Block> random_start(std::int64_t columns) {
+        return detail::random_start(*this, std::exchange(image_, {}), columns);
+    }
+    [[nodiscard]] Block random_image(std::int64_t columns) { return random_start(columns).second; }
+
+    [[nodiscard]] BlockLanczos<T> lanczos(std::int64_t columns, int steps) {
+        return BlockOperations<T>::lanczos(columns, steps, [&](const Block& q, Block& z) { apply(1, q, 0, z); });
     }
 
     /// From here on apply() rounds nothing.
@@ -80,6 +84,7 @@ public:
         });
         gemm(context_, T{-1}, wide_ ? v : y, Transpose::no, wide_ ? y : v, Transpose::yes, T{1}, rest.view());
         gram_.emplace(context_, gram_matrix(const_view(rest), T{1}).view(), operands_);
+        image_ = {};  // of a G whose rounding still shows them
         return true;
     }
 
@@ -109,6 +114,11 @@ public:
         const std::vector<double> norms = this->squared_norms(result.long_side);
         std::copy(norms.begin(), norms.end(), result.ritz_values.begin());
         return result;
+    }
+
+    /// Of some of the vectors, for all.
+    [[nodiscard]] std::vector<lowrank::detail::Residual> residuals(const Extraction& triplets) {
+        return sampled_residuals(*this, triplets.short_side, triplets.ritz_values);
     }
 
     [[nodiscard]] double energy_lost_to_rounding(const Extraction& triplets) {

@@ -89,8 +89,9 @@ void householder_qr(Matrix<T>& q) {
 }  // namespace detail
 
 /// How close to orthonormal the result has to be: |q^T q - I|.
-enum class Orthonormal : bool {
-    roughly,              ///< of order 100 ulp: one pass, unless the block is ill-conditioned
+enum class Orthonormal : std::uint8_t {
+    to_first_order,       ///< of order 1000 ulp: one pass, unless the block is ill-conditioned; for who corrects that
+    roughly,              ///< of order 100 ulp
     to_working_accuracy,  ///< a few ulp
 };
 
@@ -102,9 +103,10 @@ void orthonormalize(const Context& context, Matrix<T>& q, Matrix<T>& scratch, Or
     // Squared condition numbers that a Gram matrix in double still shows: (2^24)^2 for float input is just beyond it.
     // For double input the Gram matrix itself rounds at 2^-53.
     constexpr double kTolerance = std::is_same_v<T, float> ? 1e-13 : 1e-12;
-    constexpr double kWellConditioned = 100;  // one pass leaves an error of order ulp times the condition number
+    // One pass leaves an error of order ulp times the condition number.
+    const double well_conditioned = accuracy == Orthonormal::to_first_order ? 1000 : 100;
     const auto condition = detail::cholesky_qr(context, q, scratch, kTolerance);
-    if (condition && accuracy == Orthonormal::roughly && *condition < kWellConditioned) return;
+    if (condition && accuracy != Orthonormal::to_working_accuracy && *condition < well_conditioned) return;
     if (!condition || !detail::cholesky_qr(context, q, scratch, kTolerance)) detail::householder_qr(q);
 }
 

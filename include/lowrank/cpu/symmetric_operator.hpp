@@ -35,10 +35,14 @@ public:
     SymmetricOperator(const Context& context, MatrixView<const T> k, std::uint64_t seed)
         : BlockOperations<T>(context, k.rows(), seed), k_(k), packed_(context, k, operands_) {}
 
-    /// K times random vectors.
-    [[nodiscard]] Block random_image(std::int64_t columns) const {
-        Block image = this->sparse_start(k_, columns);
-        return image.cols() == columns ? std::move(image) : dense_start(*this, columns);
+    /// Random vectors and K times these.
+    [[nodiscard]] std::pair<Block, Block> random_start(std::int64_t columns) const {
+        return detail::random_start(*this, this->sparse_start(k_, columns), columns);
+    }
+    [[nodiscard]] Block random_image(std::int64_t columns) const { return random_start(columns).second; }
+
+    [[nodiscard]] BlockLanczos<T> lanczos(std::int64_t columns, int steps) const {
+        return BlockOperations<T>::lanczos(columns, steps, [&](const Block& q, Block& z) { apply(1, q, 0, z); });
     }
 
     /// From here on apply() rounds nothing.
@@ -94,6 +98,14 @@ public:
             }
         });
         result.residuals = this->squared_norms(images);
+        return result;
+    }
+
+    [[nodiscard]] std::vector<lowrank::detail::Residual> residuals(const Extraction& pairs) const {
+        std::vector<lowrank::detail::Residual> result;
+        for (std::size_t k = 0; k < pairs.residuals.size(); ++k) {
+            result.push_back({static_cast<std::int64_t>(k), 1, pairs.residuals[k]});
+        }
         return result;
     }
 

@@ -79,7 +79,7 @@ std::optional<Factors<compute_t<T>, DeviceSpace>> fast_factors(Context& context,
     if (weight.zero() || columns == n) return std::nullopt;
 
     const double energy = weight.norm() * weight.norm();
-    // Products of G that an excess of 1e-3 takes, by measurement on the CPU.
+    // Products of G that an excess of 1e-3 takes, by measurement of the same iteration on the CPU.
     constexpr int kExpectedProducts = 8;
     GramOperator<C> gram(context, scratch.at(weight.tall()), m, n, options.seed, columns, kExpectedProducts,
                          weight.doing());

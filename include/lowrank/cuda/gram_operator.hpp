@@ -105,7 +105,7 @@ public:
     }
 
     /// Always to working accuracy: one pass with a Gram matrix in the compute type is not enough for the next product.
-    void orthonormalize(Block& q, Block& /*scratch*/, bool /*to_working_accuracy*/) { orthonormal_.run(q); }
+    void orthonormalize(Block& q, Block& /*scratch*/, bool /*before_extraction*/) { orthonormal_.run(q); }
 
     /// Eigenvalues of q^T z = q^T G q, descending.
     [[nodiscard]] std::vector<double> ritz_values(const Block& q, const Block& z) {
