@@ -78,7 +78,6 @@ public:
     SubspaceResult<Extraction> run() {
         using Block = typename Backend::Block;
         Block q;
-        Block z;
         std::optional<double> known_left;  // measured after a designed pass that was not enough
         EstimatedSpectrum spectrum;
         if constexpr (kDesigns) {
@@ -91,12 +90,12 @@ public:
                 spectrum = std::move(pass.spectrum);
             }
         }
+        Block z = backend_.block(columns_);
         if (!known_left) {
             q = backend_.random_image(columns_);
+            backend_.orthonormalize(q, z, false);
             model_.add_filter(ZerosFilter{{0.0}, 1.0});
         }
-        z = backend_.block(columns_);
-        if (!known_left) backend_.orthonormalize(q, z, false);
         double last_energy = 0;
         for (int round = known_left ? 1 : 0; round < kMostRounds; ++round) {
             backend_.apply(1, q, 0, z);
@@ -149,11 +148,13 @@ public:
             double left = expected;
             if (!spectrum.block.empty()) {
                 left = left_by_residuals(extraction, spectrum);
-            } else if (!enough) {
-                left = left_of(after - lost_to_rounding_of(extraction) - before, extraction.ritz_values, mean);
-                if (round == 0) left *= kFirstDoubt;
+            } else {
+                if (!enough) {
+                    left = left_of(after - lost_to_rounding_of(extraction) - before, extraction.ritz_values, mean);
+                    if (round == 0) left *= kFirstDoubt;
+                }
+                left += lost_in_filters_;
             }
-            if (spectrum.block.empty()) left += lost_in_filters_;
             const double now = problem_.trace - after;
             if (left <= allowed(now, round == 0 ? kAcceptFirst : kAccept))
                 return {std::move(extraction), excess_of(left + rounding_.lost(), now), SubspaceEnd::converged};

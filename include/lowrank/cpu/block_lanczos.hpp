@@ -35,9 +35,7 @@ public:
     /// overwritten. There must be more rows than steps times columns.
     template <class Apply>
     BlockLanczos(const Context& context, Matrix<T> start, int steps, Apply&& apply)
-        : block_(start.cols()),
-          basis_(Matrix<T>::uninitialized(start.rows(), block_ * steps)),
-          projected_(block_ * steps, block_ * steps) {
+        : block_(start.cols()), basis_(Matrix<T>::uninitialized(start.rows(), block_ * steps)) {
         auto images = Matrix<T>::uninitialized(start.rows(), block_ * steps);
         Matrix<T> q = std::move(start);
         auto z = Matrix<T>::uninitialized(q.rows(), block_);
@@ -55,14 +53,15 @@ public:
         }
         auto product = Matrix<T>::uninitialized(block_ * steps, block_ * steps);
         gemm(context, T{1}, basis_, Transpose::yes, images, Transpose::no, T{0}, product.view());
+        auto projected = Matrix<double>::uninitialized(product.rows(), product.cols());
         for (std::int64_t i = 0; i < product.rows(); ++i) {
             for (std::int64_t j = 0; j < product.cols(); ++j) {
-                projected_(i, j) = (static_cast<double>(product(i, j)) + static_cast<double>(product(j, i))) / 2;
+                projected(i, j) = (static_cast<double>(product(i, j)) + static_cast<double>(product(j, i))) / 2;
             }
         }
-        eigen_ = symmetric_eigen<double>(context, projected_.view());
+        eigen_ = symmetric_eigen<double>(context, const_view(projected));
         const std::int64_t shorter = block_ * (steps - 1);
-        shorter_eigen_ = symmetric_eigen<double>(context, projected_.view().block(0, 0, shorter, shorter));
+        shorter_eigen_ = symmetric_eigen<double>(context, const_view(projected).block(0, 0, shorter, shorter));
     }
 
     [[nodiscard]] lowrank::detail::LanczosSpectrum spectrum() const { return spectrum_of(eigen_); }
@@ -95,8 +94,8 @@ private:
 
     std::int64_t block_;
     Matrix<T> basis_;
-    Matrix<double> projected_;                      ///< basis^T G basis
-    SymmetricEigen<double> eigen_, shorter_eigen_;  ///< of that, and of the part that all steps but the last gave
+    SymmetricEigen<double> eigen_;          ///< of basis^T G basis
+    SymmetricEigen<double> shorter_eigen_;  ///< of the part of that from all steps but the last
 };
 
 }  // namespace lowrank::cpu::detail
