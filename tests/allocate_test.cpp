@@ -3,6 +3,7 @@
 #include <lowrank/allocate.hpp>
 
 #include "catch.hpp"
+#include "common.hpp"
 
 #include <cmath>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <vector>
 
 using namespace lowrank;
+using test::message;
 
 namespace {
 
@@ -77,15 +79,6 @@ double best_loss(std::span<const AllocationLayer> layers, std::int64_t budget, c
     }
     consider({0, true});
     return best;
-}
-
-std::string message(const auto& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "nothing was thrown";
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <lowrank/calibration.hpp>
 
 #include "catch.hpp"
+#include "common.hpp"
 
 #include <cmath>
 #include <cstring>
@@ -12,10 +13,10 @@
 #include <vector>
 
 using namespace lowrank;
+using test::kCpu;
+using test::message;
 
 namespace {
-
-const cpu::Context kCpu;
 
 /// Activations as they are: columns of very different size, a common offset, one huge column.
 template <Scalar T>
@@ -30,16 +31,6 @@ Matrix<T> activations(std::int64_t rows, std::int64_t width, unsigned seed) {
         }
     }
     return x;
-}
-
-template <class F>
-std::string message(F&& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "nothing was thrown";
 }
 
 }  // namespace

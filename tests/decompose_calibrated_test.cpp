@@ -5,6 +5,7 @@
 
 #include "calibration_inputs.hpp"
 #include "catch.hpp"
+#include "common.hpp"
 #include "forward_reference.hpp"
 #include "matrices.hpp"
 
@@ -19,23 +20,14 @@
 using namespace lowrank;
 using namespace lowrank::test_inputs;
 using test::Dense;
+using test::kCpu;
+using test::message;
 
 namespace {
-
-const cpu::Context kCpu;
 
 template <class T>
 Dense product(const Factors<T>& factors) {
     return test::widened(factors.w1) * test::widened(factors.w2);
-}
-
-std::string message(const auto& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "nothing was thrown";
 }
 
 /// The factors of every rank are as near as any can be in the norm of these roots, and report so.

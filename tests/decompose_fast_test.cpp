@@ -2,6 +2,7 @@
 #include <lowrank/decompose.hpp>
 
 #include "catch.hpp"
+#include "common.hpp"
 #include "matrices.hpp"
 
 #include <algorithm>
@@ -18,10 +19,9 @@
 using namespace lowrank;
 using test::Dense;
 using test::error_norm;
+using test::kCpu;
 
 namespace {
-
-const cpu::Context kCpu;
 
 enum class Shape { gaussian, power, steep, spiked, clustered, staircase, geometric, flat };
 constexpr Shape kShapes[] = {Shape::gaussian,  Shape::power,     Shape::steep,     Shape::spiked,

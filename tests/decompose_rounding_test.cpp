@@ -129,7 +129,7 @@ TEST_CASE("Products without the leading directions keep what their rounding woul
 namespace {
 
 /// Counts what becomes of the rounding.
-class Counted : public cpu::detail::GramOperator<float, float> {
+class RecordedGram : public cpu::detail::GramOperator<float, float> {
 public:
     using GramOperator::GramOperator;
 
@@ -165,10 +165,10 @@ TEST_CASE("As many leading directions as outgrow the others take part unrounded"
         if (cpu::rounding_variance<float>(isa) == 0) continue;
         CAPTURE(isa_name(isa), outliers);
         const cpu::Context context({.isa = isa});
-        Counted gram(context, const_view(weight), 1.0F, 1, kWanted, 7);
+        RecordedGram gram(context, const_view(weight), 1.0F, 1, kWanted, 7);
         const auto problem =
             cpu::detail::subspace_problem<float>(kOrder, kOrder + 60, kWanted, stored.squaredNorm(), 1e-3);
-        const auto result = lowrank::detail::SubspaceIteration<Counted>(gram, problem).run();
+        const auto result = lowrank::detail::SubspaceIteration<RecordedGram>(gram, problem).run();
         CHECK(result.end == lowrank::detail::SubspaceEnd::converged);
         CHECK(gram.deflated == expected);
         CHECK(!gram.refined);
@@ -191,8 +191,8 @@ TEST_CASE("A leading direction that hides the edge of the block is taken out", "
         if (cpu::rounding_variance<float>(isa) == 0) continue;
         CAPTURE(isa_name(isa), wanted);
         const cpu::Context context({.isa = isa});
-        Counted gram(context, const_view(weight), 1.0F, 1, wanted, 100);
-        const auto result = lowrank::detail::SubspaceIteration<Counted>(gram, problem).run();
+        RecordedGram gram(context, const_view(weight), 1.0F, 1, wanted, 100);
+        const auto result = lowrank::detail::SubspaceIteration<RecordedGram>(gram, problem).run();
         CHECK(result.end == lowrank::detail::SubspaceEnd::converged);
         CHECK(gram.hidden == (wanted == 48));
         CHECK(gram.deflated > 0);

@@ -2,6 +2,7 @@
 #include <lowrank/low_rank_linear.hpp>
 
 #include "catch.hpp"
+#include "common.hpp"
 #include "matrices.hpp"
 
 #include <cmath>
@@ -12,6 +13,8 @@
 
 using namespace lowrank;
 using test::Dense;
+using test::kCpu;
+using test::message;
 
 namespace {
 
@@ -19,17 +22,6 @@ template <class T>
 Dense product(const Factors<T>& factors) {
     return test::widened(factors.w1) * test::widened(factors.w2);
 }
-
-std::string message(const auto& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "nothing was thrown";
-}
-
-const cpu::Context kCpu;
 
 }  // namespace
 

@@ -8,6 +8,7 @@
 #include <lowrank/subspace_iteration.hpp>
 
 #include "catch.hpp"
+#include "common.hpp"
 #include "forward_reference.hpp"
 #include "matrices.hpp"
 
@@ -23,10 +24,9 @@
 using namespace lowrank;
 using namespace lowrank::detail;
 using test::Dense;
+using test::kCpu;
 
 namespace {
-
-const cpu::Context kCpu;
 
 std::vector<double> eigenvalues(std::int64_t order, double (*value)(double)) {
     std::vector<double> all;
@@ -269,7 +269,7 @@ TEST_CASE("The errors of rounded blocks cost what the model says", "[filter_desi
 namespace {
 
 /// Counts the columns that G is multiplied with.
-class Counted : public cpu::detail::GramOperator<float, float> {
+class CountedGram : public cpu::detail::GramOperator<float, float> {
 public:
     using GramOperator::GramOperator;
 
@@ -300,9 +300,9 @@ TEST_CASE("A designed pass does, with few products", "[filter_design][fast]") {
     const std::int64_t block = block_columns(kOrder, kWanted);
     const auto run = [&](const Matrix<float>& weight) {
         const double norm = test::widened(weight).squaredNorm();
-        Counted gram(kCpu, const_view(weight), 1.0F, 1, block, 6);
+        CountedGram gram(kCpu, const_view(weight), 1.0F, 1, block, 6);
         const auto problem = cpu::detail::subspace_problem<float>(kOrder, kOrder, kWanted, norm, 1e-3);
-        const auto result = SubspaceIteration<Counted>(gram, problem).run();
+        const auto result = SubspaceIteration<CountedGram>(gram, problem).run();
         CHECK(result.end == SubspaceEnd::converged);
         CHECK(result.excess <= 1e-3);
         CHECK(!gram.iterated);

@@ -1,22 +1,13 @@
 #include <lowrank/rank_config.hpp>
 
 #include "catch.hpp"
+#include "common.hpp"
 
 #include <string>
 #include <vector>
 
 using namespace lowrank;
-
-namespace {
-std::string message(const auto& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "nothing was thrown";
-}
-}  // namespace
+using test::message;
 
 TEST_CASE("The reference config parses", "[rank_config]") {
     const RankConfig config = RankConfig::parse("q_proj=384,o_proj=384,gate_proj=512");

@@ -5,6 +5,7 @@
 
 #include "calibration_inputs.hpp"
 #include "catch.hpp"
+#include "common.hpp"
 #include "forward_reference.hpp"
 #include "matrices.hpp"
 
@@ -20,10 +21,10 @@
 using namespace lowrank;
 using namespace lowrank::test_inputs;
 using test::Dense;
+using test::kCpu;
 
 namespace {
 
-const cpu::Context kCpu;
 constexpr double kDamping = 1e-2;
 
 /// Which sides of the weight are weighed.

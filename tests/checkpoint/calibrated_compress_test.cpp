@@ -6,6 +6,7 @@
 #include <lowrank/checkpoint/report_table.hpp>
 #include <lowrank/checkpoint/weighted_compress.hpp>
 
+#include "../common.hpp"
 #include "support.hpp"
 
 #include <nlohmann/json.hpp>
@@ -17,14 +18,14 @@
 namespace fs = std::filesystem;
 using namespace lowrank;
 using namespace lowrank_test;
+using test::kFixtures;
 using Json = nlohmann::json;
 
 namespace {
 
-const fs::path kFixtures = LOWRANK_FIXTURES;
 constexpr std::int64_t kSelected = 8448;  // parameters of the layers that the statistics know
 
-const cpu::Context kCpu({.threads = 1});
+const cpu::Context kOneThread({.threads = 1});
 
 CompressReport compress_share(const fs::path& out, double share, const CalibratedOptions& options = {},
                               const std::vector<std::string>& names = {}) {
@@ -32,8 +33,8 @@ CompressReport compress_share(const fs::path& out, double share, const Calibrate
     const Statistics statistics(kFixtures / "tiny-statistics.safetensors");
     const CalibratedModel calibrated(model, statistics, names, options);
     OutputFolder folder(out, {.source = model.folder()});
-    const FactorStore store = calibrated.factorise(kCpu, folder.folder());
-    return calibrated.compress(kCpu, store, calibrated.budget(share), folder);
+    const FactorStore store = calibrated.factorise(kOneThread, folder.folder());
+    return calibrated.compress(kOneThread, store, calibrated.budget(share), folder);
 }
 
 double tail(const std::vector<double>& s, std::int64_t rank) {
@@ -130,13 +131,13 @@ TEST_CASE("several budgets come from one pass, and are as if they came alone", "
     const ModelFolder model(kFixtures / "tiny");
     const Statistics statistics(kFixtures / "tiny-statistics.safetensors");
     const CalibratedModel calibrated(model, statistics);
-    const FactorStore store = calibrated.factorise(kCpu, folder.path());
+    const FactorStore store = calibrated.factorise(kOneThread, folder.path());
     CHECK(folder.names().empty());  // the store has no name
     double last = 0;
     for (const double share : {0.9, 0.5}) {
         const std::string name = "out" + std::to_string(share);
         OutputFolder out(folder / name, {.source = model.folder()});
-        const CompressReport report = calibrated.compress(kCpu, store, calibrated.budget(share), out);
+        const CompressReport report = calibrated.compress(kOneThread, store, calibrated.budget(share), out);
         CHECK(report.calibration->loss > last);
         last = report.calibration->loss;
         compress_share(folder / "alone", share);
@@ -178,7 +179,7 @@ TEST_CASE("given ranks are kept, in the weighted norm", "[checkpoint][calibrated
     const Statistics statistics(kFixtures / "tiny-statistics.safetensors");
     const CompressPlan plan = plan_compression(model, RankConfig::parse("q_proj=6,k_proj=1,down_proj=5"));
     OutputFolder out(folder / "out", {.source = model.folder()});
-    const CompressReport report = compress(kCpu, model, plan, statistics, out);
+    const CompressReport report = compress(kOneThread, model, plan, statistics, out);
     CHECK_FALSE(report.calibration);
     REQUIRE(report.layers.size() == 6);
     for (const CompressedLayer& layer : report.layers) {
@@ -190,7 +191,7 @@ TEST_CASE("given ranks are kept, in the weighted norm", "[checkpoint][calibrated
     CHECK(report_table(report).find("weighted error") != std::string::npos);
     const CompressPlan other = plan_compression(model, RankConfig::parse("embed_tokens=6"));
     OutputFolder refused_out(folder / "refused", {.source = model.folder()});
-    CHECK(mentions(message_of<ValueError>([&] { compress(kCpu, model, other, statistics, refused_out); }),
+    CHECK(mentions(message_of<ValueError>([&] { compress(kOneThread, model, other, statistics, refused_out); }),
                    {"'model.embed_tokens' are missing"}));
 }
 
@@ -257,7 +258,7 @@ TEST_CASE("bad sums end the work with nothing left behind", "[checkpoint][calibr
         const CalibratedModel calibrated(model, statistics);
         const std::string message = message_of<ValueError>([&] {
             OutputFolder out(folder / "out", {.source = model.folder()});
-            static_cast<void>(calibrated.factorise(kCpu, out.folder()));
+            static_cast<void>(calibrated.factorise(kOneThread, out.folder()));
         });
         CHECK(mentions(message, {"s.safetensors", module, value < 0 ? "negative" : "not finite"}));
         CHECK(folder.names() == std::set<std::string>{"s.safetensors"});

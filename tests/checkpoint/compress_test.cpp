@@ -3,6 +3,7 @@
 #include <lowrank/checkpoint.hpp>
 #include <lowrank/cpu.hpp>
 
+#include "../common.hpp"
 #include "support.hpp"
 
 #include <nlohmann/json.hpp>
@@ -15,11 +16,10 @@
 namespace fs = std::filesystem;
 using namespace lowrank;
 using namespace lowrank_test;
+using test::kFixtures;
 using Json = nlohmann::json;
 
 namespace {
-
-const fs::path kFixtures = LOWRANK_FIXTURES;
 
 Json json_of(const fs::path& path) {
     return Json::parse(read_file(path));

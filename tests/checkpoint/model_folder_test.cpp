@@ -27,7 +27,7 @@ private:
 
 /// The message that this index is refused with; every one names a file of the model.
 template <class E = FormatError>
-std::string refusal(std::string_view index) {
+std::string refusal_of_index(std::string_view index) {
     const Sharded model(index);
     const std::string message = message_of<E>([&] { model.open(); });
     CHECK(message.find("safetensors") != std::string::npos);
@@ -68,51 +68,56 @@ TEST_CASE("total_size is advisory, metadata optional, unknown fields are ignored
 }
 
 TEST_CASE("an index that is not JSON", "[checkpoint][index][malformed]") {
-    CHECK(mentions(refusal(""), {"not valid JSON"}));
-    CHECK(mentions(refusal("{"), {"not valid JSON"}));
-    CHECK(mentions(refusal(kGood + "x"), {"not valid JSON"}));
-    CHECK(mentions(refusal(kGood + std::string(1, '\0')), {"not valid JSON"}));
-    CHECK(mentions(refusal(with_map("{\"a\": \"\xff\"}")), {"not valid JSON"}));
-    CHECK(mentions(refusal(with_map(R"({"a": 1e999})")), {"number", "too large"}));
-    CHECK(mentions(refusal(std::string(1'000'000, '[')), {"limit", "64 levels"}));
+    CHECK(mentions(refusal_of_index(""), {"not valid JSON"}));
+    CHECK(mentions(refusal_of_index("{"), {"not valid JSON"}));
+    CHECK(mentions(refusal_of_index(kGood + "x"), {"not valid JSON"}));
+    CHECK(mentions(refusal_of_index(kGood + std::string(1, '\0')), {"not valid JSON"}));
+    CHECK(mentions(refusal_of_index(with_map("{\"a\": \"\xff\"}")), {"not valid JSON"}));
+    CHECK(mentions(refusal_of_index(with_map(R"({"a": 1e999})")), {"number", "too large"}));
+    CHECK(mentions(refusal_of_index(std::string(1'000'000, '[')), {"limit", "64 levels"}));
 }
 
 TEST_CASE("an index of another form", "[checkpoint][index][malformed]") {
-    CHECK(mentions(refusal("[]"), {"field", "not an object"}));
-    CHECK(mentions(refusal("{}"), {"field", "weight_map"}));
+    CHECK(mentions(refusal_of_index("[]"), {"field", "not an object"}));
+    CHECK(mentions(refusal_of_index("{}"), {"field", "weight_map"}));
     for (const char* value : {"null", "1", "[]", R"("one.safetensors")"}) {
         INFO(value);
-        CHECK(mentions(refusal(with_map(value)), {"field", "weight_map"}));
-        CHECK(
-            mentions(refusal(R"({"weight_map": {}, "metadata": )" + std::string(value) + "}"), {"field", "metadata"}));
+        CHECK(mentions(refusal_of_index(with_map(value)), {"field", "weight_map"}));
+        CHECK(mentions(refusal_of_index(R"({"weight_map": {}, "metadata": )" + std::string(value) + "}"),
+                       {"field", "metadata"}));
     }
     for (const char* value : {"null", "1", "true", "[]", "{}"}) {
         INFO(value);
-        CHECK(mentions(refusal(with_map(R"({"a": )" + std::string(value) + "}")), {"field", "'a'", "not a string"}));
+        CHECK(mentions(refusal_of_index(with_map(R"({"a": )" + std::string(value) + "}")),
+                       {"field", "'a'", "not a string"}));
     }
 }
 
 TEST_CASE("duplicate keys of an index", "[checkpoint][index][malformed]") {
-    CHECK(mentions(refusal(with_map(R"({"a": "one.safetensors", "a": "two.safetensors"})")), {"duplicate", "'a'"}));
-    CHECK(
-        mentions(refusal(with_map(R"({"a": "one.safetensors", "\u0061": "one.safetensors"})")), {"duplicate", "'a'"}));
-    CHECK(mentions(refusal(R"({"weight_map": {}, "weight_map": {}})"), {"duplicate", "'weight_map'"}));
+    CHECK(mentions(refusal_of_index(with_map(R"({"a": "one.safetensors", "a": "two.safetensors"})")),
+                   {"duplicate", "'a'"}));
+    CHECK(mentions(refusal_of_index(with_map(R"({"a": "one.safetensors", "\u0061": "one.safetensors"})")),
+                   {"duplicate", "'a'"}));
+    CHECK(mentions(refusal_of_index(R"({"weight_map": {}, "weight_map": {}})"), {"duplicate", "'weight_map'"}));
 }
 
 TEST_CASE("file names that lead out of the folder", "[checkpoint][index][malformed]") {
     for (const char* name : {"../one.safetensors", "/etc/passwd", "sub/one.safetensors", "./one.safetensors", "/", "..",
                              ".", "", "..\\\\one.safetensors", "one.safetensors\\u0000"}) {
         INFO(name);
-        CHECK(mentions(refusal(with_map(R"({"a": ")" + std::string(name) + R"("})")), {"tensor 'a'", "field"}));
+        CHECK(
+            mentions(refusal_of_index(with_map(R"({"a": ")" + std::string(name) + R"("})")), {"tensor 'a'", "field"}));
     }
 }
 
 TEST_CASE("an index and shards that disagree", "[checkpoint][index][malformed]") {
-    CHECK(mentions(refusal<IoError>(with_map(R"({"a": "one.safetensors", "b": "gone.safetensors"})")),
+    CHECK(mentions(refusal_of_index<IoError>(with_map(R"({"a": "one.safetensors", "b": "gone.safetensors"})")),
                    {"gone.safetensors'", "No such file"}));
-    CHECK(mentions(refusal(with_map(R"({"a": "one.safetensors", "b": "two.safetensors", "c": "two.safetensors"})")),
-                   {"tensor 'c'", "listed in 'two.safetensors'", "absent"}));
-    CHECK(mentions(refusal(with_map(R"({"a": "two.safetensors", "b": "two.safetensors"})")), {"tensor 'a'", "absent"}));
+    CHECK(mentions(
+        refusal_of_index(with_map(R"({"a": "one.safetensors", "b": "two.safetensors", "c": "two.safetensors"})")),
+        {"tensor 'c'", "listed in 'two.safetensors'", "absent"}));
+    CHECK(mentions(refusal_of_index(with_map(R"({"a": "two.safetensors", "b": "two.safetensors"})")),
+                   {"tensor 'a'", "absent"}));
 
     const Sharded unlisted(kGood);
     write_vectors(unlisted / "two.safetensors", {{"b", {3}}, {"c", {4}}});

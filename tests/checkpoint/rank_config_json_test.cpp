@@ -8,21 +8,21 @@ using namespace lowrank_test;
 
 namespace {
 
-RankConfig parse(std::string_view text) {
+RankConfig parse_ranks(std::string_view text) {
     return parse_rank_config_json(text, "ranks.json");
 }
 
 /// The message that this text is refused with; every one names the file.
 template <class E = ValueError>
-std::string refusal(std::string_view text) {
-    const std::string message = message_of<E>([&] { parse(text); });
+std::string refusal_of_ranks(std::string_view text) {
+    const std::string message = message_of<E>([&] { parse_ranks(text); });
     CHECK(message.starts_with("'ranks.json': "));
     return message;
 }
 
 /// The same for the entry of q_proj, which the message names.
 std::string entry_refusal(const std::string& value) {
-    const std::string message = refusal(R"({"q_proj": )" + value + "}");
+    const std::string message = refusal_of_ranks(R"({"q_proj": )" + value + "}");
     CHECK(mentions(message, {"entry 'q_proj'"}));
     return message;
 }
@@ -30,7 +30,7 @@ std::string entry_refusal(const std::string& value) {
 }  // namespace
 
 TEST_CASE("ranks and rules of a JSON config", "[checkpoint][rank_config]") {
-    const RankConfig config = parse(R"({
+    const RankConfig config = parse_ranks(R"({
         "q_proj": 384,
         "k_proj": {"rank": 12},
         "mlp.gate_proj": {"share": 0.5, "multiple": 16},
@@ -53,19 +53,19 @@ TEST_CASE("a config that is not JSON, or not an object", "[checkpoint][rank_conf
     for (const char* text :
          {"", "{", "q_proj=4", R"({"q_proj": 4,})", R"({"q_proj": 04})", R"({"q_proj": NaN})", "{\"\xff\": 4}"}) {
         INFO(text);
-        CHECK(mentions(refusal<FormatError>(text), {"not valid JSON at byte"}));
+        CHECK(mentions(refusal_of_ranks<FormatError>(text), {"not valid JSON at byte"}));
     }
     for (const char* text : {"null", "384", "[]", R"("q_proj=384")", R"([{"q_proj": 384}])"}) {
         INFO(text);
-        CHECK(mentions(refusal<FormatError>(text), {"not an object"}));
+        CHECK(mentions(refusal_of_ranks<FormatError>(text), {"not an object"}));
     }
-    CHECK(mentions(refusal<FormatError>(R"({"q_proj": )" + std::string(1000, '[')), {"limit", "64 levels"}));
-    CHECK(mentions(refusal("{}"), {"no layer is named"}));
+    CHECK(mentions(refusal_of_ranks<FormatError>(R"({"q_proj": )" + std::string(1000, '[')), {"limit", "64 levels"}));
+    CHECK(mentions(refusal_of_ranks("{}"), {"no layer is named"}));
 }
 
 TEST_CASE("keys that come twice", "[checkpoint][rank_config][malformed]") {
-    CHECK(mentions(refusal<FormatError>(R"({"q_proj": 1, "q_proj": 2})"), {"duplicate", "'q_proj'"}));
-    CHECK(mentions(refusal<FormatError>(R"({"q_proj": {"rank": 1, "rank": 2}})"), {"duplicate", "'rank'"}));
+    CHECK(mentions(refusal_of_ranks<FormatError>(R"({"q_proj": 1, "q_proj": 2})"), {"duplicate", "'q_proj'"}));
+    CHECK(mentions(refusal_of_ranks<FormatError>(R"({"q_proj": {"rank": 1, "rank": 2}})"), {"duplicate", "'rank'"}));
 }
 
 TEST_CASE("ranks that are none", "[checkpoint][rank_config][malformed]") {
@@ -94,7 +94,7 @@ TEST_CASE("rules outside their domain", "[checkpoint][rank_config][malformed]") 
             CHECK(mentions(rule(word, value), {word, "must be a number"}));
         }
     }
-    CHECK(mentions(refusal<FormatError>(R"({"q_proj": {"share": 1e999}})"), {"number", "too large"}));
+    CHECK(mentions(refusal_of_ranks<FormatError>(R"({"q_proj": {"share": 1e999}})"), {"number", "too large"}));
 }
 
 TEST_CASE("rules that are incomplete or contradict themselves", "[checkpoint][rank_config][malformed]") {
@@ -109,7 +109,7 @@ TEST_CASE("rules that are incomplete or contradict themselves", "[checkpoint][ra
 TEST_CASE("patterns that are no layer names", "[checkpoint][rank_config][malformed]") {
     for (const char* pattern : {"", ".", ".q_proj", "q_proj.", "a..b"}) {
         INFO(pattern);
-        CHECK(mentions(refusal("{\"" + std::string(pattern) + "\": 4}"), {"is no layer name"}));
+        CHECK(mentions(refusal_of_ranks("{\"" + std::string(pattern) + "\": 4}"), {"is no layer name"}));
     }
 }
 

@@ -2,14 +2,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#if __has_include(<catch2/catch_all.hpp>)
-#include <catch2/catch_all.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
-
 #include <lowrank/checkpoint/safetensors_writer.hpp>
 #include <lowrank/error.hpp>
+
+#include "../catch.hpp"
 
 #include <cstddef>
 #include <cstdint>

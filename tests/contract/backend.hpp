@@ -31,14 +31,4 @@ lowrank::Matrix<T> gaussian(std::int64_t rows, std::int64_t cols, unsigned seed)
     return matrix;
 }
 
-/// The message of the lowrank::Error that `action` throws.
-std::string message(const auto& action) {
-    try {
-        action();
-    } catch (const lowrank::Error& error) {
-        return error.what();
-    }
-    return "nothing was thrown";
-}
-
 }  // namespace contract

@@ -4,6 +4,7 @@
 
 #include "backend.hpp"
 #include "catch.hpp"
+#include "common.hpp"
 #include "matrices.hpp"
 
 #include <algorithm>
@@ -195,21 +196,21 @@ void bad_input_is_refused_by_name() {
     Backend backend;
     Matrix<float> w(4, 6);
     const DecomposeOptions options{.rank = fixed_rank(2), .name = "layers.3.q_proj"};
-    CHECK(message([&] { backend.decompose(w, {.rank = fixed_rank(5)}); }) ==
+    CHECK(test::message([&] { backend.decompose(w, {.rank = fixed_rank(5)}); }) ==
           "a rank of 5 is above min(d_in, d_out) = 4 of a weight of 4 x 6");
-    CHECK(message([&] { backend.decompose(Matrix<float>(0, 6), options); }) ==
+    CHECK(test::message([&] { backend.decompose(Matrix<float>(0, 6), options); }) ==
           "layers.3.q_proj, 0 x 6, has nothing to factorise");
     w(2, 5) = std::numeric_limits<float>::infinity();
-    CHECK(message([&] { backend.decompose(w, options); }) ==
+    CHECK(test::message([&] { backend.decompose(w, options); }) ==
           "layers.3.q_proj, 4 x 6, is not finite at row 2, column 5: a NaN or an infinity cannot be factorised");
     w(0, 1) = std::numeric_limits<float>::quiet_NaN();
-    CHECK(message([&] { backend.decompose(w, options); }).find("row 0, column 1") != std::string::npos);
+    CHECK(test::message([&] { backend.decompose(w, options); }).find("row 0, column 1") != std::string::npos);
     Matrix<bf16> half(3, 300);
     half(1, 299) = bf16(-std::numeric_limits<float>::infinity());
-    CHECK(message([&] { backend.decompose(half, options); }).find("row 1, column 299") != std::string::npos);
+    CHECK(test::message([&] { backend.decompose(half, options); }).find("row 1, column 299") != std::string::npos);
     // Finite rows whose plain sums would overflow are not taken for infinite.
     std::fill_n(w.data(), w.size(), std::numeric_limits<float>::max());
-    CHECK(message([&] { backend.decompose(w, options); }).find("overflow") != std::string::npos);
+    CHECK(test::message([&] { backend.decompose(w, options); }).find("overflow") != std::string::npos);
 }
 
 }  // namespace contract

@@ -4,6 +4,7 @@
 #include <lowrank/cpu/triangular.hpp>
 
 #include "../catch.hpp"
+#include "../common.hpp"
 #include "../matrices.hpp"
 
 #include <cmath>
@@ -12,10 +13,9 @@
 
 using namespace lowrank;
 using test::Dense;
+using test::kCpu;
 
 namespace {
-
-const cpu::Context kCpu;
 
 Dense gaussian(std::int64_t rows, std::int64_t cols, unsigned seed) {
     std::mt19937 random(seed);

@@ -4,6 +4,7 @@
 #include <lowrank/cpu/svd.hpp>
 
 #include "../catch.hpp"
+#include "../common.hpp"
 #include "../matrices.hpp"
 
 #include <algorithm>
@@ -14,10 +15,9 @@
 
 using namespace lowrank;
 using test::Dense;
+using test::kCpu;
 
 namespace {
-
-const cpu::Context kCpu;
 
 // LAPACK fails a ratio from 50 on; Eigen's solvers stay below 4, so 10 tells of a change for the worse.
 constexpr double kRatio = 10;

@@ -62,12 +62,12 @@ TEST_CASE("A context borrows the host engine's stream and handles and leaves the
     const auto make = [&] {
         return cuda::Context({.stream = stream, .blas = blas, .blas_lt = blas_lt, .solver = solver});
     };
-    CHECK(contract::message(make) == "the borrowed cuBLAS handle is not on the context's stream");
+    CHECK(test::message(make) == "the borrowed cuBLAS handle is not on the context's stream");
     REQUIRE(cublasSetStream(blas, stream) == CUBLAS_STATUS_SUCCESS);
-    CHECK(contract::message(make) == "the borrowed cuSOLVER handle is not on the context's stream");
+    CHECK(test::message(make) == "the borrowed cuSOLVER handle is not on the context's stream");
     REQUIRE(cusolverDnSetStream(solver, stream) == CUSOLVER_STATUS_SUCCESS);
     REQUIRE(cublasSetPointerMode(blas, CUBLAS_POINTER_MODE_DEVICE) == CUBLAS_STATUS_SUCCESS);
-    CHECK(contract::message(make).find("host memory is needed") != std::string::npos);
+    CHECK(test::message(make).find("host memory is needed") != std::string::npos);
     REQUIRE(cublasSetPointerMode(blas, CUBLAS_POINTER_MODE_HOST) == CUBLAS_STATUS_SUCCESS);
     {
         cuda::Context gpu = make();
@@ -101,11 +101,11 @@ TEST_CASE("Without a driver, a device or memory a context says what is missing",
     CHECK(cudaGetLastError() == cudaSuccess);
     emulation::reset();
     emulation::set_device_memory(0);
-    CHECK(contract::message([] { const cuda::Context gpu; }).find("no CUDA-capable device") != std::string::npos);
+    CHECK(test::message([] { const cuda::Context gpu; }).find("no CUDA-capable device") != std::string::npos);
     emulation::reset();
     emulation::set_device_memory(1000);
     cuda::Context gpu;
-    CHECK(contract::message([&] { Matrix<float, cuda::DeviceSpace>(20, 20); }) ==
+    CHECK(test::message([&] { Matrix<float, cuda::DeviceSpace>(20, 20); }) ==
           "cudaMalloc failed with cudaErrorMemoryAllocation (2): out of memory; while allocating 1600 bytes of device "
           "memory for a matrix of 20 x 20, of which 1000 of 1000 are free");
 }

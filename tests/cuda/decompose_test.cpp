@@ -170,7 +170,7 @@ TEST_CASE("The eigensolver's failure is an error that names the weight", "[cuda]
     emulation::set_info("cusolverDnXsyevd", 5);
     cuda::Context gpu;
     const auto weight = cuda::to_device(gpu, contract::gaussian<float>(60, 50, 1));
-    CHECK(contract::message([&] {
+    CHECK(test::message([&] {
               decompose(gpu, weight, {.rank = fixed_rank(4), .method = Method::fast, .name = "up_proj"});
           }) == "the eigensolver of decomposing up_proj, 60 x 50, did not converge on the device (info 5)");
 }
@@ -194,7 +194,7 @@ TEST_CASE("If every solver fails, the error says how each did", "[cuda]") {
     emulation::set_info("cusolverDnXgesvd", -4);
     const auto weight = cuda::to_device(gpu, contract::gaussian<float>(9, 12, 1));
     CHECK(
-        contract::message(
+        test::message(
             [&] { decompose(gpu, weight, {.rank = fixed_rank(2), .method = Method::exact, .name = "up_proj"}); }) ==
         "the singular value decomposition of up_proj, 9 x 12, failed on the device: Xgesvdp did not converge (info 2); "
         "gesvdj gave factors that do not multiply to the weight; Xgesvd refused its argument 4");
@@ -205,7 +205,7 @@ TEST_CASE("A weight too large for the device is an error that names the bytes", 
     cuda::Context gpu;
     const auto weight = cuda::to_device(gpu, contract::gaussian<float>(60, 50, 1));
     emulation::set_device_memory(40000);
-    const std::string message = contract::message(
+    const std::string message = test::message(
         [&] { decompose(gpu, weight, {.rank = fixed_rank(2), .method = Method::exact, .name = "up_proj"}); });
     CHECK(message.find("decomposing up_proj, 60 x 50: cudaMalloc failed with cudaErrorMemoryAllocation (2): out of "
                        "memory; while allocating ") == 0);

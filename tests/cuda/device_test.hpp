@@ -3,6 +3,7 @@
 #pragma once
 
 #include "catch.hpp"
+#include "common.hpp"
 
 #ifdef LOWRANK_TESTS_ON_DEVICE
 

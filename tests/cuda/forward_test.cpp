@@ -133,7 +133,7 @@ TEST_CASE("A product that cuBLASLt cannot do is an error that names the layer", 
     cuda::Context gpu;
     const auto layer = make_layer<float>(gpu, 16, 4, 8);
     emulation::set_no_algorithms();
-    CHECK(contract::message([&] { layer.prepare(gpu, 1); }) ==
+    CHECK(test::message([&] { layer.prepare(gpu, 1); }) ==
           "cuBLASLt has no algorithm for forward() of a layer of 16 x 8, rank 4");
 }
 

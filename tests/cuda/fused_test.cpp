@@ -70,7 +70,7 @@ TEST_CASE("What the fused kernel does not take is refused", "[cuda]") {
     CHECK_FALSE(fused.takes(large));
     const auto long_x = cuda::to_device(gpu, Matrix<float>(1, 12000));
     CHECK(
-        contract::message([&] { fused.forward(large, std::as_const(long_x).view(), y.view().block(0, 0, 1, 4)); }) ==
+        test::message([&] { fused.forward(large, std::as_const(long_x).view(), y.view().block(0, 0, 1, 4)); }) ==
         "the fused kernel needs 48048 bytes of shared memory for a layer of 12000 x 4 and has 48000; use forward() of "
         "the layer");
 }
@@ -99,8 +99,7 @@ TEST_CASE("The kernels compile for each generation without spills, within their 
 }
 
 TEST_CASE("A source that does not compile is an error with the compiler's words", "[cuda]") {
-    const std::string message =
-        contract::message([] { cuda::vendor::compile("__global__ void f() { undeclared; }", 90); });
+    const std::string message = test::message([] { cuda::vendor::compile("__global__ void f() { undeclared; }", 90); });
     CHECK(message.find("nvrtcCompileProgram failed with NVRTC_ERROR_COMPILATION") == 0);
     CHECK(message.find("undeclared") != std::string::npos);
 }

@@ -47,9 +47,9 @@ private:
     std::filesystem::path path_;
 };
 
-engine::CalibrationResult run(const std::string& model, const cpu::Context& context,
-                              const engine::CalibrationSize& size, const std::filesystem::path& out,
-                              engine::StorageType type = engine::StorageType::f32) {
+engine::CalibrationResult calibrated(const std::string& model, const cpu::Context& context,
+                                     const engine::CalibrationSize& size, const std::filesystem::path& out,
+                                     engine::StorageType type = engine::StorageType::f32) {
     const engine::ModelConfig config = engine::read_config(test::model_folder(model));
     const engine::CalibrationText text{test::expected(model).ids, "0123456789abcdef"};
     return engine::calibrate(context, test::model_folder(model), config, text, size, type, out,
@@ -109,7 +109,7 @@ TEST_CASE("statistics are those of collect_statistics.py and torch.autograd") {
     for (auto isa = cpu::Isa::portable; isa <= cpu::detect_isa(); isa = cpu::Isa(static_cast<int>(isa) + 1)) {
         CAPTURE(cpu::isa_name(isa));
         const cpu::Context context({.threads = 2, .isa = isa});
-        const engine::CalibrationResult result = run(name, context, kSize, file.path());
+        const engine::CalibrationResult result = calibrated(name, context, kSize, file.path());
         CHECK(result.finished);
         CHECK(result.layers == 14);
         CHECK(result.tokens == 37);
@@ -130,7 +130,7 @@ TEST_CASE("with linear layers in bf16 the statistics move by the rounding of wei
     for (const cpu::Isa isa : {cpu::Isa::portable, cpu::detect_isa()}) {
         CAPTURE(cpu::isa_name(isa));
         const cpu::Context context({.threads = 2, .isa = isa});
-        CHECK(run(name, context, kSize, file.path(), engine::StorageType::bf16).finished);
+        CHECK(calibrated(name, context, kSize, file.path(), engine::StorageType::bf16).finished);
         check(Statistics(file.path()), name, kBf16Bound, kBf16Bound);
     }
 }
@@ -150,11 +150,11 @@ TEST_CASE("calibration is in bf16 where the model and the level are") {
 TEST_CASE("layers that read one input share its sums") {
     const TemporaryFile file;
     const cpu::Context context({.threads = 1});
-    static_cast<void>(run("llama", context, kSize, file.path()));
+    static_cast<void>(calibrated("llama", context, kSize, file.path()));
     const Statistics made(file.path());
     CHECK(made.find("model.layers.1.self_attn.v_proj")->input == "model.layers.1.self_attn.q_proj");
     CHECK(made.find("model.layers.1.mlp.up_proj")->input == "model.layers.1.mlp.gate_proj");
-    static_cast<void>(run("stablelm-parallel", context, kSize, file.path()));
+    static_cast<void>(calibrated("stablelm-parallel", context, kSize, file.path()));
     CHECK(Statistics(file.path()).find("model.layers.1.mlp.up_proj")->input == "model.layers.1.self_attn.q_proj");
 }
 
@@ -162,16 +162,17 @@ TEST_CASE("statistics do not depend on the number of threads, and need no gradie
     const TemporaryFile one;
     const cpu::Context serial({.threads = 1});
     const cpu::Context parallel({.threads = 3});
-    static_cast<void>(run("llama-biased", serial, kSize, one.path()));
+    static_cast<void>(calibrated("llama-biased", serial, kSize, one.path()));
     const std::string module = "model.layers.0.self_attn.k_proj";
     const Moments first = *Statistics(one.path()).gradient(module);
-    static_cast<void>(run("llama-biased", parallel, kSize, one.path()));
+    static_cast<void>(calibrated("llama-biased", parallel, kSize, one.path()));
     const Moments second = *Statistics(one.path()).gradient(module);
     const auto same = [](const Moments& a, const Moments& b) {
         return std::equal(a.gram().data(), a.gram().data() + a.width() * a.width(), b.gram().data());
     };
     CHECK(same(first, second));
-    const auto result = run("llama-biased", serial, {.tokens = 37, .gradient_tokens = 0, .window = 16}, one.path());
+    const auto result =
+        calibrated("llama-biased", serial, {.tokens = 37, .gradient_tokens = 0, .window = 16}, one.path());
     CHECK(result.gradient_tokens == 0);
     CHECK(!Statistics(one.path()).gradient(module));
     CHECK(Statistics(one.path()).input(module));

@@ -3,6 +3,7 @@
 #include "language_model.hpp"
 
 #include "../checkpoint/support.hpp"
+#include "generate/support.hpp"
 
 #include <lowrank/error.hpp>
 
@@ -18,12 +19,8 @@ using lowrank_test::message_of;
 
 namespace {
 
-std::filesystem::path folder_of(const std::string& model) {
-    return std::filesystem::path(LOWRANK_FIXTURES) / "generate" / model;
-}
-
 nlohmann::json config_of(const std::string& model) {
-    return nlohmann::json::parse(std::ifstream(folder_of(model) / "config.json"));
+    return nlohmann::json::parse(std::ifstream(test::model_folder(model) / "config.json"));
 }
 
 template <class Change>
@@ -46,7 +43,7 @@ std::string mismatch(const std::string& model, Change&& change) {
     nlohmann::json json = config_of(model);
     change(json);
     const lowrank_test::TemporaryFolder folder;
-    std::filesystem::copy(folder_of(model), folder.path(), std::filesystem::copy_options::recursive);
+    std::filesystem::copy(test::model_folder(model), folder.path(), std::filesystem::copy_options::recursive);
     lowrank_test::write_file(folder / "config.json", json.dump());
     return message_of<lowrank::Error>([&] { static_cast<void>(load_model(folder.path())); });
 }
@@ -54,7 +51,7 @@ std::string mismatch(const std::string& model, Change&& change) {
 }  // namespace
 
 TEST_CASE("the two ways to write a rotary embedding mean the same") {
-    const ModelConfig old_names = read_config(folder_of("llama-biased"));
+    const ModelConfig old_names = read_config(test::model_folder("llama-biased"));
     REQUIRE(old_names.rope.llama3);
     CHECK(old_names.rope.llama3->factor == 8);
     CHECK(old_names.rope.llama3->original_context == 48);
@@ -67,8 +64,8 @@ TEST_CASE("the two ways to write a rotary embedding mean the same") {
     CHECK(new_names.rope.theta == 500000);
     REQUIRE(new_names.rope.llama3);
     CHECK(new_names.rope.llama3->high_frequency_factor == old_names.rope.llama3->high_frequency_factor);
-    CHECK(read_config(folder_of("stablelm")).rope.dimensions == 2);
-    CHECK(read_config(folder_of("stablelm-parallel")).rope.dimensions == 4);
+    CHECK(read_config(test::model_folder("stablelm")).rope.dimensions == 2);
+    CHECK(read_config(test::model_folder("stablelm-parallel")).rope.dimensions == 4);
 }
 
 TEST_CASE("defaults are those of transformers") {
@@ -100,8 +97,8 @@ TEST_CASE("several stop tokens, and fields that are not known") {
     });
     CHECK(config.stop_tokens == std::vector<std::int64_t>{2, 7});
     CHECK(config.unknown == std::vector<std::string>{"attention_multiplier"});
-    CHECK(read_config(folder_of("llama")).unknown.empty());
-    CHECK(read_config(folder_of("stablelm-parallel")).unknown.empty());
+    CHECK(read_config(test::model_folder("llama")).unknown.empty());
+    CHECK(read_config(test::model_folder("stablelm-parallel")).unknown.empty());
 }
 
 TEST_CASE("a malformed or unsupported config is one clear line") {

@@ -10,36 +10,18 @@
 #include <lowrank/matrix.hpp>
 
 #include "catch.hpp"
+#include "checkpoint/support.hpp"
 #include "generate/support.hpp"
 
 #include <cstdint>
 #include <filesystem>
 #include <string>
 
-#include <unistd.h>
-
 using namespace lowrank;
 
 namespace {
 
-constexpr engine::CalibrationSize kSize = {.tokens = 37, .gradient_tokens = 37, .window = 37};
-
-/// A folder that is gone afterwards.
-class TemporaryFolder {
-public:
-    TemporaryFolder() : path_(std::filesystem::temp_directory_path() / ("refit_test-" + std::to_string(::getpid()))) {
-        std::filesystem::remove_all(path_);
-        std::filesystem::create_directory(path_);
-    }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-    ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-
-    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
-private:
-    std::filesystem::path path_;
-};
+constexpr engine::CalibrationSize kRefitSize = {.tokens = 37, .gradient_tokens = 37, .window = 37};
 
 /// Of the logits for the fixture's tokens, against the dense model's.
 double squared_error(const std::filesystem::path& folder, const test::Expected& dense, const cpu::Context& context) {
@@ -65,13 +47,13 @@ TEST_CASE("a refit brings a compressed model nearer to the dense one, within the
     const double share = GENERATE(0.7, 0.9);
     const auto type = GENERATE(engine::StorageType::f32, engine::StorageType::bf16);
     CAPTURE(name, share, storage_name(type));
-    const TemporaryFolder work;
+    const lowrank_test::TemporaryFolder work;
     const cpu::Context context({.threads = 2});
     const std::filesystem::path folder = test::model_folder(name);
     const engine::ModelConfig config = engine::read_config(folder);
     const test::Expected dense = test::expected(name);
     const engine::CalibrationText text{dense.ids, ""};
-    static_cast<void>(engine::calibrate(context, folder, config, text, kSize, type, work.path() / "statistics",
+    static_cast<void>(engine::calibrate(context, folder, config, text, kRefitSize, type, work.path() / "statistics",
                                         [](const engine::CalibrationProgress&) { return true; }));
     const ModelFolder model(folder);
     const Statistics statistics(work.path() / "statistics");
@@ -87,8 +69,8 @@ TEST_CASE("a refit brings a compressed model nearer to the dense one, within the
     std::int64_t blocks = 0;
     REQUIRE(engine::can_refit(config));
     const FactorStore fitted =
-        engine::refit(context, {folder, config, dense.ids, kSize.window, type, plan, statistics, alone}, work.path(),
-                      [&](const engine::CalibrationProgress& at) { CHECK(at.block == ++blocks); });
+        engine::refit(context, {folder, config, dense.ids, kRefitSize.window, type, plan, statistics, alone},
+                      work.path(), [&](const engine::CalibrationProgress& at) { CHECK(at.block == ++blocks); });
     CHECK(blocks == config.layers);
 
     OutputFolder out(work.path() / "alone");

@@ -7,6 +7,7 @@
 #include <lowrank/matrix.hpp>
 
 #include "catch.hpp"
+#include "common.hpp"
 
 #include <charconv>
 #include <cstdint>
@@ -20,7 +21,7 @@ inline const std::vector<std::string> kModels = {"llama", "llama-biased", "stabl
                                                  "llama-low-rank"};
 
 inline std::filesystem::path model_folder(const std::string& model) {
-    return std::filesystem::path(LOWRANK_FIXTURES) / "generate" / model;
+    return kFixtures / "generate" / model;
 }
 
 struct Expected {

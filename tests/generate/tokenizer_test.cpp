@@ -3,6 +3,7 @@
 #include "utf8.hpp"
 
 #include "../checkpoint/support.hpp"
+#include "../common.hpp"
 
 #include <lowrank/error.hpp>
 
@@ -19,12 +20,12 @@ using lowrank_test::message_of;
 
 namespace {
 
-const std::filesystem::path kFixtures = std::filesystem::path(LOWRANK_FIXTURES) / "tokenizers";
+const std::filesystem::path kTokenizers = test::kFixtures / "tokenizers";
 
 /// The message of the error for a tokenizer that was changed so.
 template <class Change>
-std::string refusal(const std::string& name, Change&& change) {
-    nlohmann::json json = nlohmann::json::parse(std::ifstream(kFixtures / name / "tokenizer.json"));
+std::string refused(const std::string& name, Change&& change) {
+    nlohmann::json json = nlohmann::json::parse(std::ifstream(kTokenizers / name / "tokenizer.json"));
     change(json);
     const lowrank_test::TemporaryFolder folder;
     lowrank_test::write_file(folder / "tokenizer.json", json.dump());
@@ -36,8 +37,8 @@ std::string refusal(const std::string& name, Change&& change) {
 TEST_CASE("ids and texts are those of the tokenizers library") {
     const std::string name = GENERATE("smollm", "gpt-neox", "llama3", "prefix-space");
     CAPTURE(name);
-    Tokenizer tokenizer(kFixtures / name);
-    const auto expected = nlohmann::json::parse(std::ifstream(kFixtures / name / "expected.json"));
+    Tokenizer tokenizer(kTokenizers / name);
+    const auto expected = nlohmann::json::parse(std::ifstream(kTokenizers / name / "expected.json"));
     REQUIRE(expected.size() > 15);
     for (const auto& entry : expected) {
         const auto text = entry[0].get<std::string>();
@@ -50,7 +51,7 @@ TEST_CASE("ids and texts are those of the tokenizers library") {
 }
 
 TEST_CASE("special tokens are found, and shown only where wanted") {
-    Tokenizer tokenizer(kFixtures / "smollm");
+    Tokenizer tokenizer(kTokenizers / "smollm");
     const std::vector<Token> ids = tokenizer.encode("<|im_start|><|im_end|>", Frame::none);
     CHECK(ids == std::vector<Token>{1, 2});
     CHECK(tokenizer.decode(ids).empty());
@@ -62,13 +63,13 @@ TEST_CASE("special tokens are found, and shown only where wanted") {
 }
 
 TEST_CASE("the frame is added only where wanted") {
-    Tokenizer tokenizer(kFixtures / "llama3");
+    Tokenizer tokenizer(kTokenizers / "llama3");
     CHECK(tokenizer.encode("", Frame::added) == std::vector<Token>{0});
     CHECK(tokenizer.encode("", Frame::none).empty());
 }
 
 TEST_CASE("text that is not UTF-8 is refused with the place") {
-    Tokenizer tokenizer(kFixtures / "smollm");
+    Tokenizer tokenizer(kTokenizers / "smollm");
     const std::vector<std::pair<std::string, std::string>> cases = {
         {"ab\xFFz", "byte 3"}, {"\xC3", "byte 1"}, {"x\xED\xA0\x80", "byte 2"}, {"\xF4\x90\x80\x80", "byte 1"}};
     for (const auto& entry : cases) {
@@ -78,43 +79,43 @@ TEST_CASE("text that is not UTF-8 is refused with the place") {
 }
 
 TEST_CASE("a malformed or unsupported tokenizer is one clear line") {
-    CHECK(mentions(refusal("smollm", [](auto& json) { json.erase("model"); }), {"tokenizer.json", "model", "missing"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["model"]["vocab"] = 3; }), {"model.vocab", "object"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["model"]["vocab"]["a"] = "x"; }),
+    CHECK(mentions(refused("smollm", [](auto& json) { json.erase("model"); }), {"tokenizer.json", "model", "missing"}));
+    CHECK(mentions(refused("smollm", [](auto& json) { json["model"]["vocab"] = 3; }), {"model.vocab", "object"}));
+    CHECK(mentions(refused("smollm", [](auto& json) { json["model"]["vocab"]["a"] = "x"; }),
                    {"model.vocab.a", "'\"x\"'"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["model"]["vocab"]["a"] = -1; }), {"model.vocab.a", "-1"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["model"]["vocab"]["a"] = 3'000'000'000; }),
+    CHECK(mentions(refused("smollm", [](auto& json) { json["model"]["vocab"]["a"] = -1; }), {"model.vocab.a", "-1"}));
+    CHECK(mentions(refused("smollm", [](auto& json) { json["model"]["vocab"]["a"] = 3'000'000'000; }),
                    {"model.vocab.a", "3000000000"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["model"]["merges"].push_back("a zebra"); }),
+    CHECK(mentions(refused("smollm", [](auto& json) { json["model"]["merges"].push_back("a zebra"); }),
                    {"model.merges", "'a' and 'zebra'", "'zebra' is not in the vocabulary"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["model"]["merges"].push_back("ab"); }),
+    CHECK(mentions(refused("smollm", [](auto& json) { json["model"]["merges"].push_back("ab"); }),
                    {"model.merges", "'ab'", "not a pair"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["model"]["merges"].push_back(1); }), {"model.merges", "1"}));
+    CHECK(mentions(refused("smollm", [](auto& json) { json["model"]["merges"].push_back(1); }), {"model.merges", "1"}));
     CHECK(
-        mentions(refusal("smollm", [](auto& json) { json["model"]["type"] = "Unigram"; }), {"model.type", "Unigram"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["model"]["dropout"] = 0.1; }), {"model.dropout", "0.1"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["model"]["byte_fallback"] = true; }), {"byte_fallback"}));
+        mentions(refused("smollm", [](auto& json) { json["model"]["type"] = "Unigram"; }), {"model.type", "Unigram"}));
+    CHECK(mentions(refused("smollm", [](auto& json) { json["model"]["dropout"] = 0.1; }), {"model.dropout", "0.1"}));
+    CHECK(mentions(refused("smollm", [](auto& json) { json["model"]["byte_fallback"] = true; }), {"byte_fallback"}));
     CHECK(
-        mentions(refusal("smollm", [](auto& json) { json["model"]["unk_token"] = "<unk>"; }), {"unk_token", "<unk>"}));
-    CHECK(mentions(refusal("smollm",
+        mentions(refused("smollm", [](auto& json) { json["model"]["unk_token"] = "<unk>"; }), {"unk_token", "<unk>"}));
+    CHECK(mentions(refused("smollm",
                            [](auto& json) {
                                json["normalizer"] = {{"type", "Lowercase"}};
                            }),
                    {"normalizer.type", "Lowercase"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["pre_tokenizer"]["pretokenizers"][0]["type"] = "Bert"; }),
+    CHECK(mentions(refused("smollm", [](auto& json) { json["pre_tokenizer"]["pretokenizers"][0]["type"] = "Bert"; }),
                    {"pre_tokenizer.pretokenizers[0].type", "Bert"}));
     CHECK(mentions(
-        refusal("llama3", [](auto& json) { json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a"; }),
+        refused("llama3", [](auto& json) { json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a"; }),
         {"pattern.Regex", "(a", "parenthesis"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["decoder"]["type"] = "WordPiece"; }), {"decoder.type"}));
-    CHECK(mentions(refusal("smollm",
+    CHECK(mentions(refused("smollm", [](auto& json) { json["decoder"]["type"] = "WordPiece"; }), {"decoder.type"}));
+    CHECK(mentions(refused("smollm",
                            [](auto& json) {
                                json["post_processor"] = {{"type", "Bert"}};
                            }),
                    {"post_processor.type", "Bert"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["added_tokens"][0].erase("id"); }),
+    CHECK(mentions(refused("smollm", [](auto& json) { json["added_tokens"][0].erase("id"); }),
                    {"added_tokens[0].id", "missing"}));
-    CHECK(mentions(refusal("smollm", [](auto& json) { json["added_tokens"][0]["single_word"] = true; }),
+    CHECK(mentions(refused("smollm", [](auto& json) { json["added_tokens"][0]["single_word"] = true; }),
                    {"added_tokens[0].single_word"}));
 }
 
