@@ -13,6 +13,6 @@ if(NOT TARGET lowrank::compiled)
         target_compile_definitions(lowrank_compiled PUBLIC LOWRANK_COMPILED_JSON)
         target_link_libraries(lowrank_compiled PRIVATE lowrank::checkpoint)
     endif()
-    # A shared library may take it in. Its parts are about equal, and compiled side by side.
+    # A shared library may take it in. Its parts are compiled side by side.
     set_target_properties(lowrank_compiled PROPERTIES POSITION_INDEPENDENT_CODE ON UNITY_BUILD OFF)
 endif()

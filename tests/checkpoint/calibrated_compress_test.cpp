@@ -6,7 +6,7 @@
 #include <lowrank/checkpoint/report_table.hpp>
 #include <lowrank/checkpoint/weighted_compress.hpp>
 
-#include "../common.hpp"
+#include "../fixtures.hpp"
 #include "support.hpp"
 
 #include <nlohmann/json.hpp>

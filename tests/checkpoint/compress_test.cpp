@@ -3,7 +3,7 @@
 #include <lowrank/checkpoint.hpp>
 #include <lowrank/cpu.hpp>
 
-#include "../common.hpp"
+#include "../fixtures.hpp"
 #include "support.hpp"
 
 #include <nlohmann/json.hpp>

@@ -7,7 +7,7 @@
 #include <lowrank/matrix.hpp>
 
 #include "catch.hpp"
-#include "common.hpp"
+#include "fixtures.hpp"
 
 #include <charconv>
 #include <cstdint>

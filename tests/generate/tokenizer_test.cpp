@@ -3,7 +3,7 @@
 #include "utf8.hpp"
 
 #include "../checkpoint/support.hpp"
-#include "../common.hpp"
+#include "../fixtures.hpp"
 
 #include <lowrank/error.hpp>
 
